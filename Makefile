@@ -1,0 +1,87 @@
+# Mooring's house-keeping. `make help` lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+
+# Debian keeps dockerd, mkfs and losetup where an ordinary user's PATH does not look.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
+GO        ?= go
+GOLANGCI  := $(GO) tool -modfile=tools.mod golangci-lint
+TESTFLAGS ?= -race -timeout 20m
+FUZZTIME  ?= 20s
+ROOT      := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
+
+# Packages that have a test which needs root: it asks for it by os.Geteuid.
+ROOT_PACKAGES = $(shell grep -rl --include='*_test.go' 'os\.Geteuid()' . | xargs -r -n1 dirname | sort -u)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: all
+all: build lint test-unit ## build, lint and unit tests (the default)
+
+.PHONY: build
+build: ## the binaries, in bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
+
+# Every check runs, so that one call shows everything; the first failure is remembered.
+.PHONY: lint
+lint: ## the linters, the formatters, go fix and go.mod, as pinned in tools.mod
+	@failed=0; \
+	check() { echo "lint: $$*"; "$$@" || { echo "lint: FAILED: $$*" >&2; failed=1; }; }; \
+	check $(GOLANGCI) run ./...; \
+	check $(GO) fix -diff ./...; \
+	check $(GO) mod tidy -diff; \
+	exit $$failed
+
+.PHONY: fmt
+fmt: ## write what the formatters and go fix want
+	$(GOLANGCI) fmt ./...
+	$(GO) fix ./...
+
+.PHONY: deadcode
+deadcode: ## functions that no binary reaches (before a release)
+	$(GO) tool -modfile=tools.mod deadcode -test ./...
+
+# Root runs everything at once. Anyone else compiles as himself, and only the tests that need root run through sudo.
+.PHONY: test
+test: setup build ## all tests that need no virtual machine (under 10 minutes on 2 cores)
+ifeq ($(ROOT),)
+	$(GO) test $(TESTFLAGS) ./...
+else
+	$(GO) test $(TESTFLAGS) $$($(GO) list ./... | grep -v /integration)
+	@if ! command -v sudo >/dev/null; then \
+		echo "make test: LEFT OUT, for they need root and there is no sudo:" $(ROOT_PACKAGES) >&2; exit 1; \
+	fi
+	$(GO) test $(TESTFLAGS) -exec '$(ROOT)' $(ROOT_PACKAGES)
+endif
+
+.PHONY: test-unit
+test-unit: ## the tests that take seconds; what needs root is skipped without it
+	$(GO) test $(TESTFLAGS) $$($(GO) list ./... | grep -v /integration)
+
+.PHONY: fuzz
+fuzz: ## each fuzz test for FUZZTIME (20s)
+	@for package in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r -n1 dirname | sort -u); do \
+		for name in $$(grep -h -o '^func Fuzz[A-Za-z0-9_]*' $$package/*_test.go | cut -d' ' -f2); do \
+			echo "fuzz: $$package $$name"; \
+			$(GO) test -run='^$$' -fuzz="^$$name$$" -fuzztime=$(FUZZTIME) $$package; \
+		done; \
+	done
+
+.PHONY: demo
+demo: setup build ## the main job, from create to a proof that nothing was lost (FAST=1: the same today)
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/mooring-demo ./integration/demo
+	$(ROOT) bin/mooring-lab run -- bin/mooring-demo
+
+.PHONY: setup tools
+setup tools: ## install, through apt, what the tests and the demo need and this machine lacks
+	@ROOT='$(ROOT)' .ci/setup
+
+.PHONY: clean
+clean: ## remove what was built (.cache/ keeps the demo's images: remove it by hand)
+	rm -rf bin
