@@ -18,15 +18,13 @@ func (p Policy) Capabilities() []mooring.Capability {
 
 func (r Rule) capability() any {
 	d, _ := define(r.Name)
-	switch d.kind {
-	case flag:
-		return r.Number == 1
-	case choice:
-		for _, c := range d.choices {
-			if c.text == r.Text {
-				return c.spbm
-			}
+	for _, c := range d.choices {
+		if c.text == r.Text {
+			return c.spbm
 		}
+	}
+	if d.kind == flag {
+		return r.Number == 1
 	}
 	return r.Number
 }

@@ -19,10 +19,11 @@ const DefaultSocket = "/run/mooring/admin.sock"
 // SocketEnv names the environment variable with which the command is told of another socket.
 const SocketEnv = "MOORING_ADMIN_SOCKET"
 
-// The paths that the plugin serves, all by GET. One volume is at [VolumePath].
+// The paths that the plugin serves. One volume is at [VolumePath].
 const (
-	VolumesPath = "/v1/volumes" // Volumes
-	StatusPath  = "/v1/status"  // Status
+	VolumesPath = "/v1/volumes"        // GET: Volumes
+	StatusPath  = "/v1/status"         // GET: Status
+	RebuildPath = "/v1/ledger/rebuild" // POST: Rebuilt; served only while no generation of the ledger can be read
 )
 
 // VolumePattern is [VolumePath] as net/http's ServeMux spells it: PathValue("name") is the unescaped name.
@@ -137,4 +138,9 @@ type VCenter struct {
 	URL       string `json:"url"` // without credentials
 	Reachable bool   `json:"reachable"`
 	Error     string `json:"error"` // why not; empty when reachable
+}
+
+// Rebuilt answers [RebuildPath].
+type Rebuilt struct {
+	Volumes int `json:"volumes"`
 }

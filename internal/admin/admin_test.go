@@ -71,7 +71,7 @@ func TestVolumePathReachesTheServerUnescaped(t *testing.T) {
 		var got string
 		mux := http.NewServeMux()
 		mux.HandleFunc(admin.VolumePattern, func(_ http.ResponseWriter, r *http.Request) { got = r.PathValue("name") })
-		mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, admin.VolumePath(name), nil))
+		mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, admin.VolumePath(name), nil))
 		if got != string(name) {
 			t.Errorf("%s: server got %q, want %q", admin.VolumePath(name), got, name)
 		}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/internal/admin"
+)
+
+// The plugin answers from its ledger, so a long wait means that it hangs.
+const adminTimeout = 15 * time.Second
+
+// adminClient asks the plugin on this machine.
+type adminClient struct {
+	socket string
+	http   http.Client
+}
+
+// newAdminClient returns a client of the socket that the environment names, or of the usual one.
+func newAdminClient() *adminClient {
+	socket := cmp.Or(os.Getenv(admin.SocketEnv), admin.DefaultSocket)
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}
+	return &adminClient{
+		socket: socket,
+		http:   http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, Timeout: adminTimeout},
+	}
+}
+
+// get reads the answer at path into v.
+func (c *adminClient) get(ctx context.Context, path string, v any) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://mooring-plugin"+path, http.NoBody)
+	if err != nil {
+		return fmt.Errorf("ask the plugin for %s: %w", path, err)
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return c.unreachable(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return problem(response)
+	}
+	if err := json.NewDecoder(response.Body).Decode(v); err != nil {
+		return c.unreachable(err)
+	}
+	return nil
+}
+
+// unreachable says that nobody answers at the socket, or not in the way of a plugin.
+func (c *adminClient) unreachable(err error) error {
+	hint := "systemctl status mooring-plugin"
+	if errors.Is(err, fs.ErrPermission) {
+		hint = "only root may ask the plugin: sudo mooring ..."
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		err = op.Err // the rest of the text is the address
+	}
+	return &mooring.HintError{
+		Err:  fmt.Errorf("ask the plugin at %s: %w: %w", c.socket, mooring.ErrUnavailable, err),
+		Hint: hint,
+	}
+}
+
+// problem returns the error that the plugin answered with.
+func problem(response *http.Response) error {
+	var p admin.Problem
+	if err := json.NewDecoder(response.Body).Decode(&p); err != nil || p.Text == "" {
+		return fmt.Errorf("the plugin answered %s without saying why", response.Status)
+	}
+	return p.Err()
+}

@@ -1,0 +1,108 @@
+package main_test
+
+import (
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/mooring-sh/mooring"
+	command "github.com/mooring-sh/mooring/cmd/mooring"
+	"github.com/mooring-sh/mooring/internal/admin"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"mooring": command.Main})
+}
+
+// The scripts are the command's specification: what is typed, what is printed where, and the exit status.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv(admin.SocketEnv, filepath.Join(env.WorkDir, "admin.sock"))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"plugin": startPlugin,
+			"status": exitStatus,
+		},
+	})
+}
+
+// exitStatus runs a command and wants the exit status that is given first: status 2 mooring volume lx.
+func exitStatus(ts *testscript.TestScript, neg bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	if err != nil || neg {
+		ts.Fatalf("usage: status N command [argument ...]")
+	}
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit status %d, want %d", got, want)
+	}
+}
+
+// startPlugin answers at the admin socket, as the plugin does, what the named file of the script says.
+func startPlugin(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 || neg {
+		ts.Fatalf("usage: plugin file")
+	}
+	var answers struct {
+		Volumes []admin.View    `json:"volumes"`
+		Status  json.RawMessage `json:"status"`
+	}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &answers))
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+admin.VolumesPath, func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(admin.Volumes{Volumes: answers.Volumes})
+	})
+	mux.HandleFunc("GET "+admin.StatusPath, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(answers.Status) })
+	mux.HandleFunc(admin.VolumePattern, func(w http.ResponseWriter, r *http.Request) {
+		name := mooring.Name(r.PathValue("name"))
+		for _, v := range answers.Volumes {
+			if v.Name == name {
+				_ = json.NewEncoder(w).Encode(v)
+				return
+			}
+		}
+		problem, status := admin.ProblemOf(&mooring.HintError{
+			Err:  &mooring.VolumeError{Op: "inspect", Name: name, Err: mooring.ErrNotFound},
+			Hint: "mooring volume ls",
+		})
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(problem)
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such page", http.StatusBadGateway) })
+
+	// A socket's path may have 108 bytes, which the script's own directory may well exceed.
+	dir, err := os.MkdirTemp("", "mooring")
+	ts.Check(err)
+	socket := filepath.Join(dir, "admin.sock")
+	listener, err := net.Listen("unix", socket) //nolint:noctx // it is there at once
+	ts.Check(err)
+	ts.Setenv(admin.SocketEnv, socket)
+	server := &http.Server{Handler: mux} //nolint:gosec // the only client is the script
+	served := make(chan struct{})
+	go func() { _ = server.Serve(listener); close(served) }()
+	ts.Defer(func() {
+		_ = server.Close()
+		<-served
+		_ = os.RemoveAll(dir)
+	})
+}
