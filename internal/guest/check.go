@@ -1,0 +1,72 @@
+package guest
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/mooring-sh/mooring"
+)
+
+// check checks the filesystem and repairs what can be repaired without a person. XFS needs none: its mount replays the log, and
+// xfs_repair looks only when that fails. The error wraps [mooring.ErrCorrupt], naming the command, when a person is wanted.
+func (g *Guest) check(ctx context.Context, vol mooring.Volume, dev, fstype string, j Journal) error {
+	if !strings.HasPrefix(fstype, "ext") {
+		return nil
+	}
+	r, err := g.fsck(ctx, dev, func(percent int) { j.Progress("checking", percent) })
+	if err != nil {
+		return fmt.Errorf("check %s: %w", dev, err)
+	}
+	// e2fsck(8), "EXIT CODE": 1 and 2 mean that everything was repaired.
+	if r.code >= 4 {
+		return fmt.Errorf("check %s: %w: the filesystem of volume %s is damaged and was not mounted; run: e2fsck -f %s: %w",
+			dev, r.failure(), vol.Name, dev, mooring.ErrCorrupt)
+	}
+	return nil
+}
+
+// fsck runs e2fsck and tells progress how far it has come.
+func (g *Guest) fsck(ctx context.Context, dev string, progress func(percent int)) (r result, err error) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return result{}, err
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { readProgress(read, progress) })
+	r, err = g.run(ctx, command{name: "e2fsck", args: []string{"-p", "-C", "3", dev}, fd3: write})
+	err = errors.Join(err, write.Close()) // the reader ends
+	wg.Wait()
+	return r, errors.Join(err, read.Close())
+}
+
+// readProgress reads what e2fsck -C writes, a line "pass now max device" now and then, until the end. Each change of percent is told once.
+func readProgress(r io.Reader, progress func(percent int)) {
+	last := -1
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		if percent, ok := percentDone(lines.Text()); ok && percent != last {
+			last = percent
+			progress(percent)
+		}
+	}
+}
+
+// percentDone weighs the passes as e2fsck's own bar does (e2fsck/unix.c, e2fsck_tbl).
+func percentDone(line string) (int, bool) {
+	weights := [...]int{0, 70, 90, 92, 95, 100}
+	var pass, now, end int
+	if n, err := fmt.Sscan(line, &pass, &now, &end); n < 3 || err != nil {
+		return 0, false
+	}
+	if pass < 1 || pass >= len(weights) || end <= 0 || now < 0 || now > end {
+		return 0, false
+	}
+	from, to := weights[pass-1], weights[pass]
+	return from + (to-from)*now/end, true
+}

@@ -1,0 +1,157 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mooring-sh/mooring"
+)
+
+const (
+	// pollEvery is how often a link is looked for: the directory may not exist yet, so there is nothing to watch.
+	pollEvery = 100 * time.Millisecond
+	// rescanAfter is when a disk that the kernel did not announce is asked for. A hot-added disk is seen within a second.
+	rescanAfter = 3 * time.Second
+)
+
+// number is a device's major and minor number, as stat has it.
+type number uint64
+
+func (n number) String() string {
+	return fmt.Sprintf("%d:%d", unix.Major(uint64(n)), unix.Minor(uint64(n)))
+}
+
+// blockDevice returns the number of the block device at path.
+func blockDevice(path string) (number, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return 0, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return 0, fmt.Errorf("%s is not a block device: %w", path, mooring.ErrCorrupt)
+	}
+	return number(st.Rdev), nil
+}
+
+// Present returns the disks that the guest sees, sorted: those that have a link wwn-0x and 32 digits to a block device.
+func (g *Guest) Present() ([]mooring.DiskID, error) {
+	disks, err := g.numbers()
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]mooring.DiskID, 0, len(disks))
+	for _, id := range disks {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids, nil
+}
+
+// numbers returns the disks that the guest sees by their devices' numbers.
+func (g *Guest) numbers() (map[number]mooring.DiskID, error) {
+	links, err := os.ReadDir(g.cfg.ByID)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list disks: %w", err)
+	}
+	disks := make(map[number]mooring.DiskID)
+	for _, link := range links {
+		digits, ok := strings.CutPrefix(link.Name(), "wwn-0x")
+		if !ok {
+			continue
+		}
+		id, err := mooring.ParseDiskID(digits)
+		if err != nil || id.WWN() != link.Name() {
+			continue // a partition, or not one of vSphere's
+		}
+		// A link that leads nowhere is of a disk that is just going.
+		if n, err := blockDevice(filepath.Join(g.cfg.ByID, link.Name())); err == nil {
+			disks[n] = id
+		}
+	}
+	return disks, nil
+}
+
+// Device waits until the guest sees the disk and returns its device node, as /dev/sdb. After three seconds the SCSI hosts are scanned, once. The error
+// wraps [mooring.ErrUnavailable] when ctx ended first, and [mooring.ErrCorrupt] when the link leads to a device of another identity.
+func (g *Guest) Device(ctx context.Context, id mooring.DiskID) (string, error) {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	rescan := time.NewTimer(rescanAfter)
+	defer rescan.Stop()
+	for {
+		dev, err := g.find(id)
+		if err == nil {
+			return dev, nil
+		}
+		select {
+		case <-tick.C:
+		case <-rescan.C:
+			g.rescan()
+		case <-ctx.Done():
+			if errors.Is(err, mooring.ErrNotFound) {
+				return "", fmt.Errorf("wait for disk %s: no link %s appeared (disk.EnableUUID must be TRUE for the virtual machine): %w: %w",
+					id, filepath.Join(g.cfg.ByID, id.WWN()), mooring.ErrUnavailable, context.Cause(ctx))
+			}
+			return "", fmt.Errorf("wait for disk %s: %w", id, err)
+		}
+	}
+}
+
+// find returns the device node of the disk. The error wraps [mooring.ErrNotFound] if the guest does not see it.
+func (g *Guest) find(id mooring.DiskID) (string, error) {
+	link := filepath.Join(g.cfg.ByID, id.WWN())
+	dev, err := filepath.EvalSymlinks(link)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("disk %s in the guest: %w", id, mooring.ErrNotFound)
+	}
+	if err != nil {
+		return "", fmt.Errorf("find disk %s: %w", id, err)
+	}
+	n, err := blockDevice(dev)
+	if err != nil {
+		return "", fmt.Errorf("find disk %s: %w", id, err)
+	}
+	return dev, g.sameIdentity(dev, n, id)
+}
+
+// sameIdentity compares the disk's UUID with the one that the device itself tells, where it tells one: a link may be left over from the
+// disk that had the device's name before.
+func (g *Guest) sameIdentity(dev string, n number, id mooring.DiskID) error {
+	b, err := os.ReadFile(filepath.Join(g.cfg.Sys, "dev/block", n.String(), "device/wwid"))
+	if err != nil {
+		return nil //nolint:nilerr // a loop device, or a kernel that does not tell
+	}
+	digits, ok := strings.CutPrefix(strings.TrimSpace(string(b)), "naa.")
+	if !ok {
+		return nil // not a number that vSphere gave
+	}
+	if told, err := mooring.ParseDiskID(digits); err == nil && told != id {
+		return fmt.Errorf("find disk %s: its link leads to %s, which is disk %s: %w", id, dev, told, mooring.ErrCorrupt)
+	}
+	return nil
+}
+
+// rescan asks every SCSI host to look for disks. What fails is left to the caller's deadline: the disk may come all the same.
+func (g *Guest) rescan() {
+	hosts, err := filepath.Glob(filepath.Join(g.cfg.Sys, "class/scsi_host/*/scan"))
+	if err != nil {
+		g.cfg.Log.Debug("rescan", "err", err)
+	}
+	for _, host := range hosts {
+		f, err := os.OpenFile(host, os.O_WRONLY, 0)
+		if err == nil {
+			_, err = f.WriteString("- - -")
+			err = errors.Join(err, f.Close())
+		}
+		g.cfg.Log.Debug("rescan", "host", host, "err", err)
+	}
+}

@@ -1,0 +1,201 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/mooring-sh/mooring"
+)
+
+// Journal is where the steps of formatting are written down beside the disk, and who hears how far a long step has come.
+type Journal interface {
+	// SetFormat records how far formatting has come. It is durable when it returns nil; until then nothing is done that relies on it.
+	SetFormat(ctx context.Context, f mooring.Format) error
+	// Progress says what is being done ("checking", "formatting") and how much of it, in percent. It must return at once.
+	Progress(what string, percent int)
+}
+
+// Open mounts the volume on its directory and returns what Docker gets of it. Mounted already, it is verified and returned as it is. Otherwise the device is
+// waited for; what is on it is compared with what the volume's sidecar says, and with formatted, by which the ledger says that the
+// volume was formatted once; then it is formatted (once in its life) or checked, mounted, and looked into for the mark.
+//
+// ctx bounds only what waits: for the device, for its release by a process that an earlier plugin left, and for the journal.
+// mkfs, fsck and mount run to their end. An error means that nothing of Open's is mounted any more. It wraps [mooring.ErrCorrupt] where a person must decide, with
+// the reason and the cure, and where mkfs would have destroyed something; nothing was changed then. It wraps [mooring.ErrInUse] where somebody else has the device or the directory,
+// and [mooring.ErrUnavailable] where the device did not appear.
+func (g *Guest) Open(ctx context.Context, vol mooring.Volume, formatted bool, j Journal) (Opened, error) {
+	dir, err := g.directory(vol.Name)
+	if err != nil {
+		return Opened{}, err
+	}
+	o := opening{Guest: g, vol: vol, dir: dir, formatted: formatted, journal: j}
+	if o.dev, err = g.Device(ctx, vol.Disk); err != nil {
+		return Opened{}, err
+	}
+	opened, err := o.resume(ctx)
+	if err == nil || !errors.Is(err, mooring.ErrNotFound) {
+		return opened, err
+	}
+	if err := o.prepare(ctx); err != nil {
+		return Opened{}, err
+	}
+	if err := g.mount(ctx, vol, o.dev, dir, o.content.Type); err != nil {
+		return Opened{}, err
+	}
+	opened, err = o.finish(ctx)
+	if err != nil {
+		return Opened{}, errors.Join(err, g.unmount(dir))
+	}
+	return opened, nil
+}
+
+// opening is one volume being opened.
+type opening struct {
+	*Guest
+	vol       mooring.Volume
+	dir       string // the mount directory
+	dev       string
+	formatted bool // by the ledger or the sidecar, or because it has just been done
+	journal   Journal
+	content   Content
+	fresh     bool // this call ran mkfs: the mark is still to be left
+}
+
+// settled reports whether somebody may have had the volume's filesystem already.
+func (o *opening) settled() bool {
+	return o.formatted || (o.vol.Format != mooring.FormatNone && o.vol.Format != mooring.Formatting)
+}
+
+// resume returns the volume if it is mounted already. The error wraps [mooring.ErrNotFound] if it is not. One that an earlier
+// plugin mounted and died before the mark was in it is unmounted, and counts as not mounted.
+func (o *opening) resume(ctx context.Context) (Opened, error) {
+	m, err := mountAt(o.dir)
+	if err != nil {
+		return Opened{}, err
+	}
+	if err := o.refuseForeign(m, o.vol); err != nil {
+		return Opened{}, err
+	}
+	in, err := lookInside(o.dir)
+	if err != nil {
+		return Opened{}, err
+	}
+	if !in.marked && !o.settled() {
+		if err := o.unmount(o.dir); err != nil {
+			return Opened{}, err
+		}
+		return Opened{}, mooring.ErrNotFound
+	}
+	return o.finish(ctx)
+}
+
+// prepare brings the device to where it can be mounted: formatted, or checked.
+func (o *opening) prepare(ctx context.Context) error {
+	taken, err := o.awaitFree(ctx, o.dev)
+	if err != nil {
+		return err
+	}
+	v, err := o.plan(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case v.step == open && taken:
+		// Another mount namespace has the filesystem, a container's of a killed dockerd perhaps: it is consistent as long as the
+		// kernel has it, and a check beside it would not be.
+		return nil
+	case v.step == open:
+		return o.check(ctx, o.vol, o.dev, o.content.Type, o.journal)
+	case v.step == format && taken:
+		return fmt.Errorf("format %s: it is taken%s: %w", o.dev, o.deviceUsers(o.dev), mooring.ErrInUse)
+	case v.step == format:
+		return o.format(ctx)
+	default:
+		return fmt.Errorf("open disk %s (%s): %s; %s: %w", o.vol.Disk, o.dev, v.why, v.cure, mooring.ErrCorrupt)
+	}
+}
+
+// plan probes the device and decides, having looked for the mark inside if that is what it hangs on.
+func (o *opening) plan(ctx context.Context) (verdict, error) {
+	var err error
+	if o.content, err = o.Probe(ctx, o.dev); err != nil {
+		return verdict{}, err
+	}
+	s := situation{format: o.vol.Format, formatted: o.formatted, chosen: o.vol.FSUUID, content: o.content}
+	v := decide(s)
+	if v.step == look {
+		if s.mark, err = peek(o.dev, o.content.Type); err != nil {
+			return verdict{}, err
+		}
+		v = decide(s)
+	}
+	return v, nil
+}
+
+// format makes the filesystem. The intent is recorded first: what a killed mkfs leaves must be known for what it is.
+func (o *opening) format(ctx context.Context) error {
+	if o.vol.Format != mooring.Formatting {
+		if err := o.journal.SetFormat(ctx, mooring.Formatting); err != nil {
+			return fmt.Errorf("record that formatting begins: %w", err)
+		}
+	}
+	o.journal.Progress("formatting", 0)
+	if err := o.mkfs(ctx, o.vol, o.dev); err != nil {
+		return err
+	}
+	o.journal.Progress("formatting", 100)
+	o.content = Content{Kind: Filesystem, Type: string(o.vol.FSType), UUID: o.vol.FSUUID}
+	o.fresh = true
+	return nil
+}
+
+// finish verifies what is mounted, leaves the mark in a new filesystem, and says what Docker gets.
+func (o *opening) finish(ctx context.Context) (Opened, error) {
+	if err := o.verify(ctx); err != nil {
+		return Opened{}, err
+	}
+	if o.fresh {
+		if err := leaveMark(o.dir); err != nil {
+			return Opened{}, fmt.Errorf("leave the mark in the new filesystem: %w", err)
+		}
+	}
+	in, err := lookInside(o.dir)
+	if err != nil {
+		return Opened{}, err
+	}
+	opened, err := handOut(o.dir, in, o.vol.FSUUID != "" && o.vol.Format == mooring.FormatDone)
+	if err != nil {
+		return Opened{}, err
+	}
+	if !o.settled() {
+		// Handed out before this is recorded, the data in it would rest on a sidecar that still allows mkfs.
+		if err := o.journal.SetFormat(ctx, mooring.FormatDone); err != nil {
+			return Opened{}, fmt.Errorf("record that formatting is done: %w", err)
+		}
+	}
+	return opened, nil
+}
+
+// verify compares what is mounted with the volume: the device, and the filesystem's UUID where one was chosen.
+func (o *opening) verify(ctx context.Context) error {
+	m, err := mountAt(o.dir)
+	if err != nil {
+		return err
+	}
+	if err := o.refuseForeign(m, o.vol); err != nil {
+		return err
+	}
+	if o.vol.FSUUID == "" {
+		return nil
+	}
+	c, err := o.Probe(ctx, o.dev)
+	if err != nil {
+		return err
+	}
+	if c.Kind != Filesystem || !strings.EqualFold(string(c.UUID), string(o.vol.FSUUID)) {
+		return fmt.Errorf("%s on %s is to have the filesystem UUID %s, and has %s: %w", o.dev, o.dir, o.vol.FSUUID, c, mooring.ErrCorrupt)
+	}
+	return nil
+}
