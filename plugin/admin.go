@@ -1,0 +1,55 @@
+package plugin
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/internal/admin"
+)
+
+// About is what the status tells of the program itself.
+type About struct {
+	Version string
+	VCenter string // the URL, without credentials
+}
+
+// AdminHandler serves the admin socket: what mooring volume and mooring status show. It asks neither vCenter nor Docker.
+func (d *Driver) AdminHandler(about About) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+admin.VolumesPath, func(w http.ResponseWriter, _ *http.Request) {
+		l := d.local()
+		res := admin.Volumes{Volumes: []admin.View{}}
+		for _, rec := range d.Ledger.All() {
+			res.Volumes = append(res.Volumes, d.view(rec, l))
+		}
+		reply(w, res)
+	})
+	mux.HandleFunc(admin.VolumePattern, func(w http.ResponseWriter, r *http.Request) {
+		name := mooring.Name(r.PathValue("name"))
+		rec, err := d.Ledger.Find(name)
+		if err != nil {
+			refuse(w, &mooring.VolumeError{Op: "inspect", Name: name, Err: err})
+			return
+		}
+		reply(w, d.view(rec, d.local()))
+	})
+	mux.HandleFunc("GET "+admin.StatusPath, func(w http.ResponseWriter, _ *http.Request) {
+		st := d.status()
+		st.Version, st.VCenter.URL = about.Version, about.VCenter
+		reply(w, st)
+	})
+	return mux
+}
+
+func reply(w http.ResponseWriter, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(body) // who asked is gone
+}
+
+func refuse(w http.ResponseWriter, err error) {
+	p, status := admin.ProblemOf(err)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(p) // who asked is gone
+}

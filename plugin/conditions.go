@@ -1,0 +1,125 @@
+package plugin
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/internal/admin"
+)
+
+// conditionCode names a kind of condition, for scripts.
+type conditionCode string
+
+const (
+	condBusy    conditionCode = "busy"
+	condMissing conditionCode = "missing"
+	condRestore conditionCode = "not-restored"
+	condForeign conditionCode = "foreign-mount"
+	condBehind  conditionCode = "ledger-behind"
+	condLost    conditionCode = "ledger-lost"
+	condMoved   conditionCode = "machine-changed"
+	condVCenter conditionCode = "vcenter"
+	condProfile conditionCode = "profile"
+)
+
+// kind is what all conditions of a code have in common.
+type kind struct {
+	title    string
+	severity admin.Severity
+}
+
+func kindOf(code conditionCode) kind {
+	switch code {
+	case condBusy:
+		return kind{"volume cannot be let go", admin.Warning}
+	case condMissing:
+		return kind{"disk is missing", admin.Failing}
+	case condRestore:
+		return kind{"volume is not restored", admin.Failing}
+	case condForeign:
+		return kind{"another disk is mounted there", admin.Failing}
+	case condBehind:
+		return kind{"ledger lost its newest generation", admin.Warning}
+	case condLost:
+		return kind{"ledger is unreadable", admin.Failing}
+	case condMoved:
+		return kind{"virtual machine changed", admin.Warning}
+	case condVCenter:
+		return kind{"vCenter cannot be reached", admin.Failing}
+	case condProfile:
+		return kind{"attached without its profile", admin.Warning}
+	default:
+		return kind{string(code), admin.Failing}
+	}
+}
+
+type conditionKey struct {
+	code conditionCode
+	name mooring.Name // empty for the plugin itself
+}
+
+// conditions is the table of what is wrong at present. The zero value is ready.
+type conditions struct {
+	mu  sync.Mutex
+	now map[conditionKey]admin.Condition
+}
+
+func (c *conditions) set(code conditionCode, name mooring.Name, text, cure string) {
+	k := kindOf(code)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.now == nil {
+		c.now = make(map[conditionKey]admin.Condition)
+	}
+	c.now[conditionKey{code, name}] = admin.Condition{Code: string(code), Severity: k.severity, Title: k.title, Text: text, Cure: cure}
+}
+
+func (c *conditions) clear(code conditionCode, name mooring.Name) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.now, conditionKey{code, name})
+}
+
+// of returns the volume's conditions, sorted by code.
+func (c *conditions) of(name mooring.Name) []admin.Condition {
+	return c.list(func(k conditionKey) bool { return k.name == name })
+}
+
+// all returns every condition, sorted.
+func (c *conditions) all() []admin.Condition {
+	return c.list(func(conditionKey) bool { return true })
+}
+
+func (c *conditions) list(want func(conditionKey) bool) []admin.Condition {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found := []admin.Condition{}
+	for k, cond := range c.now {
+		if want(k) {
+			found = append(found, cond)
+		}
+	}
+	slices.SortFunc(found, func(a, b admin.Condition) int {
+		return cmp.Or(cmp.Compare(a.Code, b.Code), cmp.Compare(a.Text, b.Text))
+	})
+	return found
+}
+
+// forget drops all that is remembered of a volume that was removed.
+func (d *Driver) forget(name mooring.Name) {
+	d.conditions.mu.Lock()
+	for k := range d.conditions.now {
+		if k.name == name {
+			delete(d.conditions.now, k)
+		}
+	}
+	d.conditions.mu.Unlock()
+	d.sightings.forget(name)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.idle, name)
+	d.removed[name] = time.Now()
+}

@@ -1,0 +1,73 @@
+package plugin
+
+import (
+	"slices"
+
+	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/internal/ledger"
+)
+
+// unknownHolder is the ID of a holder whose mount ID was lost with a generation of the ledger. It goes when Docker's API
+// says that no running container uses the volume.
+const unknownHolder mooring.MountID = "unknown"
+
+// hold returns the holders after one more Mount by id. docker cp mounts with the ID of a running container, hence the count;
+// after a crash of dockerd no Unmount ever comes, hence the same ID from another dockerd begins anew.
+func hold(hs []ledger.Holder, id mooring.MountID, boot mooring.BootID, dockerd ledger.Instance) []ledger.Holder {
+	hs = slices.Clone(hs)
+	for i := range hs {
+		h := &hs[i]
+		if h.ID != id {
+			continue
+		}
+		if h.Boot == boot && h.Dockerd == dockerd {
+			h.Count++
+		} else {
+			*h = ledger.Holder{ID: id, Count: 1, Boot: boot, Dockerd: dockerd}
+		}
+		return hs
+	}
+	return append(hs, ledger.Holder{ID: id, Count: 1, Boot: boot, Dockerd: dockerd})
+}
+
+// letGo returns the holders after an Unmount by id, and whether id was one of them.
+func letGo(hs []ledger.Holder, id mooring.MountID) (rest []ledger.Holder, known bool) {
+	i := slices.IndexFunc(hs, func(h ledger.Holder) bool { return h.ID == id })
+	if i < 0 {
+		return hs, false
+	}
+	hs = slices.Clone(hs)
+	if hs[i].Count > 1 {
+		hs[i].Count--
+		return hs, true
+	}
+	return slices.Delete(hs, i, i+1), true
+}
+
+// inBoot returns the holders that boot has; those of other boots are void, for no Unmount comes for them.
+func inBoot(hs []ledger.Holder, boot mooring.BootID) []ledger.Holder {
+	var held []ledger.Holder
+	for _, h := range hs {
+		if h.Boot == boot {
+			held = append(held, h)
+		}
+	}
+	return held
+}
+
+// settle returns the holders once Docker's API has answered under the dockerd current. Those of other dockerds go when no running
+// container uses the volume; otherwise one of them stays for the container that lived on (live restore), as a holder of current.
+func settle(hs []ledger.Holder, current ledger.Instance, running bool) []ledger.Holder {
+	var kept []ledger.Holder
+	for _, h := range hs {
+		if h.Dockerd == current && h.ID != unknownHolder {
+			kept = append(kept, h)
+			continue
+		}
+		if running {
+			h.Count, h.Dockerd = 1, current
+			kept = append(kept, h)
+		}
+	}
+	return kept
+}

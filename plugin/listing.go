@@ -1,0 +1,199 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/internal/ledger"
+)
+
+// absentLimit is the number of complete listings without a volume after which it counts as gone.
+const absentLimit = 2
+
+// sightings is what vCenter last said. It informs people; nothing is decided by it but which of other hosts' volumes are
+// still there. The zero value is ready.
+type sightings struct {
+	mu      sync.Mutex
+	absent  map[mooring.Name]int
+	machine mooring.Machine
+	at      time.Time // when vCenter described the machine
+	err     error     // why it could not, last
+}
+
+func (s *sightings) forget(name mooring.Name) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.absent, name)
+}
+
+// count adds a complete listing and returns how many have lacked each of the known volumes in a row.
+func (s *sightings) count(known, listed []mooring.Name) map[mooring.Name]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	absent := make(map[mooring.Name]int)
+	for _, name := range known {
+		if _, ok := slices.BinarySearch(listed, name); !ok {
+			absent[name] = s.absent[name] + 1
+		}
+	}
+	s.absent = absent
+	return maps.Clone(absent)
+}
+
+// look records what vCenter said of the machine, or why it could not.
+func (s *sightings) look(m mooring.Machine, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+	if err == nil {
+		s.machine, s.at = m, time.Now()
+	}
+}
+
+// attachment returns how vCenter last saw the disk, and when.
+func (s *sightings) attachment(disk mooring.DiskID) (mooring.Attachment, time.Time, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.machine.Disks {
+		if a.Disk == disk {
+			return a, s.at, true
+		}
+	}
+	return mooring.Attachment{}, time.Time{}, false
+}
+
+// refreshLoop asks vCenter, every Refresh, what there is. vSphere cannot watch a folder.
+func (d *Driver) refreshLoop(ctx context.Context) {
+	tick := time.NewTimer(0)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		d.idleUnheld()
+		if err := d.refresh(ctx); err != nil && ctx.Err() == nil {
+			d.Log.Debug("refresh", "err", err)
+		}
+		tick.Reset(d.Refresh)
+	}
+}
+
+// idleUnheld starts the clock of disks that are attached though nobody holds them: a task that outlived the plugin that began it, say.
+func (d *Driver) idleUnheld() {
+	present, err := d.Devices.Present()
+	if err != nil {
+		return
+	}
+	for _, rec := range d.Ledger.All() {
+		if len(rec.Holders) == 0 && slices.Contains(present, rec.Volume.Disk) {
+			d.setIdle(rec.Volume.Name, false)
+		}
+	}
+}
+
+// refresh looks at the machine and lists the group's folder.
+func (d *Driver) refresh(ctx context.Context) error {
+	machine, err := d.Attacher.Machine(ctx)
+	d.sightings.look(machine, err)
+	if errors.Is(err, mooring.ErrUnavailable) {
+		d.conditions.set(condVCenter, "", err.Error(), "Volumes that are attached go on working. Check that vCenter is up, and the vcenter keys of the configuration")
+		return err
+	}
+	d.conditions.clear(condVCenter, "")
+	begun := time.Now()
+	listed, err2 := d.Disks.Names(ctx)
+	if err2 != nil {
+		return errors.Join(err, err2)
+	}
+	slices.Sort(listed)
+	return errors.Join(err, d.compare(listed, begun))
+}
+
+// compare brings the ledger up to a complete listing that began at the time begun. It never drops a volume that is ours.
+func (d *Driver) compare(listed []mooring.Name, begun time.Time) error {
+	var (
+		known []mooring.Name
+		gone  []mooring.Name
+		added []ledger.Record
+		recs  = d.Ledger.All()
+	)
+	for _, rec := range recs {
+		known = append(known, rec.Volume.Name)
+	}
+	slices.Sort(known)
+	absent := d.sightings.count(known, listed)
+	for _, rec := range recs {
+		switch name := rec.Volume.Name; {
+		case absent[name] == 0:
+			d.conditions.clear(condMissing, name)
+		case absent[name] < absentLimit:
+		case rec.Own || len(rec.Holders) > 0:
+			d.conditions.set(condMissing, name, "Volume "+string(name)+": its disk "+string(rec.Volume.Backing)+" is not on the datastore any more",
+				"Bring the disk back, or forget the volume: docker volume rm "+string(name))
+		default:
+			gone = append(gone, name)
+		}
+	}
+	for _, name := range listed {
+		if _, ok := slices.BinarySearch(known, name); !ok && !d.removedSince(name, begun) {
+			added = append(added, ledger.Record{Volume: mooring.Volume{Spec: mooring.Spec{Name: name}}})
+		}
+	}
+	return errors.Join(d.addListed(added), d.dropGone(gone))
+}
+
+// addListed records other hosts' volumes by their names, unless a request has made them known meanwhile.
+func (d *Driver) addListed(recs []ledger.Record) error {
+	var fresh []ledger.Record
+	for _, rec := range recs {
+		unlock, ok := d.names.try(rec.Volume.Name)
+		if !ok {
+			continue
+		}
+		defer unlock()
+		if _, err := d.Ledger.Find(rec.Volume.Name); errors.Is(err, mooring.ErrNotFound) {
+			fresh = append(fresh, rec)
+		}
+	}
+	if len(fresh) == 0 {
+		return nil
+	}
+	return d.Ledger.Put(fresh...)
+}
+
+func (d *Driver) dropGone(names []mooring.Name) error {
+	var gone []mooring.Name
+	for _, name := range names {
+		unlock, ok := d.names.try(name)
+		if !ok {
+			continue
+		}
+		defer unlock()
+		if rec, err := d.Ledger.Find(name); err == nil && !rec.Own && len(rec.Holders) == 0 {
+			gone = append(gone, name)
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	return d.Ledger.Drop(gone...)
+}
+
+// removedSince says whether name was removed here after the listing began, and drops what no listing can be about any more.
+func (d *Driver) removedSince(name mooring.Name, begun time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at, ok := d.removed[name]
+	if ok && at.Before(begun) {
+		delete(d.removed, name)
+		return false
+	}
+	return ok
+}

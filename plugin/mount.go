@@ -1,0 +1,134 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/internal/guest"
+	"github.com/mooring-sh/mooring/internal/ledger"
+)
+
+// Mount has the volume attached and mounted, records id as its holder, and returns the directory that Docker gets. When ctx
+// ends first, the work goes on without a holder and the error says how far it has come; the next Mount joins it.
+func (d *Driver) Mount(ctx context.Context, name mooring.Name, id mooring.MountID, from ledger.Instance) (dir string, err error) {
+	err = d.finish(ctx, name, func(ctx context.Context, wanted func() bool) error {
+		rec, err := d.Ledger.Find(name)
+		if err != nil {
+			return err
+		}
+		opened, rec, err := d.open(ctx, rec)
+		if err != nil {
+			d.setIdle(name, false) // perhaps attached by now
+			return err
+		}
+		rec.Own = true
+		if !wanted() {
+			d.setIdle(name, false)
+			return d.Ledger.Put(rec)
+		}
+		rec.Holders = hold(inBoot(rec.Holders, d.Boot), id, d.Boot, from)
+		if err := d.Ledger.Put(rec); err != nil {
+			d.setIdle(name, false)
+			return err
+		}
+		d.setBusy(name)
+		dir = opened.Dir
+		return nil
+	})
+	return dir, err
+}
+
+// open attaches, checks and mounts the record's volume, and returns the record as it is from then on.
+func (d *Driver) open(ctx context.Context, rec ledger.Record) (guest.Opened, ledger.Record, error) {
+	name := rec.Volume.Name
+	formatted := rec.Volume.Format == mooring.FormatDone
+	vol, err := d.whole(ctx, rec)
+	if err != nil {
+		return guest.Opened{}, rec, err
+	}
+	if !d.present(vol.Disk) {
+		d.progress.set(name, "attaching the disk", -1)
+		if err := d.Attacher.Attach(ctx, vol); err != nil {
+			return guest.Opened{}, rec, err
+		}
+	}
+	vol, stale := d.fresh(ctx, vol)
+	opened, err := d.Guest.Open(ctx, vol, formatted, journal{d, vol})
+	if err != nil {
+		if stale != nil { // what the sidecar says might have made the difference
+			err = stale
+		}
+		return guest.Opened{}, rec, err
+	}
+	if !opened.Root {
+		vol.Format = mooring.FormatDone
+	}
+	rec.Volume, rec.Root = vol, opened.Root
+	d.conditions.clear(condRestore, name)
+	return opened, rec, nil
+}
+
+// fresh returns vol as its sidecar has it now, where that decides whether it may be formatted: another host may have done so.
+// Without a sidecar that can be read, the volume is never formatted; the error says why it could not.
+func (d *Driver) fresh(ctx context.Context, vol mooring.Volume) (mooring.Volume, error) {
+	if vol.Format != mooring.FormatNone && vol.Format != mooring.Formatting {
+		return vol, nil
+	}
+	found, err := d.Disks.Find(ctx, vol.Name)
+	switch {
+	case err != nil && !errors.Is(err, mooring.ErrNotFound):
+		vol.Format = mooring.FormatUnknown
+		return vol, fmt.Errorf("read whether the volume was formatted: %w", err)
+	case err != nil || found.Disk != vol.Disk:
+		vol.Format = mooring.FormatUnknown
+		return vol, nil
+	default:
+		return found, nil
+	}
+}
+
+// Unmount lets id go. With the last holder the filesystem is unmounted, and the disk lingers. An ID that is not known has
+// been let go already.
+func (d *Driver) Unmount(ctx context.Context, name mooring.Name, id mooring.MountID) error {
+	return d.finish(ctx, name, func(ctx context.Context, _ func() bool) error {
+		rec, err := d.Ledger.Find(name)
+		if errors.Is(err, mooring.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		rest, known := letGo(inBoot(rec.Holders, d.Boot), id)
+		if known || len(rest) != len(rec.Holders) {
+			rec.Holders = rest
+			if err := d.Ledger.Put(rec); err != nil {
+				return err
+			}
+		}
+		if len(rest) > 0 {
+			if !known { // its holder's ID was perhaps lost with a generation of the ledger
+				d.recheck(ctx)
+			}
+			return nil
+		}
+		d.setIdle(name, false)
+		d.progress.set(name, "unmounting", -1)
+		return d.Guest.Close(rec.Volume)
+	})
+}
+
+// journal writes down for the guest how far formatting has come.
+type journal struct {
+	d   *Driver
+	vol mooring.Volume
+}
+
+// SetFormat writes the sidecar.
+func (j journal) SetFormat(ctx context.Context, f mooring.Format) error {
+	return j.d.Sidecars.SetFormat(ctx, j.vol, f)
+}
+
+// Progress is what a request that cannot wait longer tells.
+func (j journal) Progress(what string, percent int) { j.d.progress.set(j.vol.Name, what, percent) }

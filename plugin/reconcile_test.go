@@ -1,0 +1,120 @@
+package plugin_test
+
+import (
+	"testing"
+
+	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/internal/guest"
+	"github.com/mooring-sh/mooring/internal/ledger"
+	"github.com/mooring-sh/mooring/plugin"
+)
+
+const (
+	ourDisk   = mooring.DiskID("6000c29a-0000-0000-0000-000000000001")
+	otherDisk = mooring.DiskID("6000c29a-0000-0000-0000-000000000002")
+)
+
+// The plan at start is ledger × mounts × devices: one line of this table is one case of it (G5, G8, G10).
+func TestPlan(t *testing.T) {
+	now := []ledger.Holder{{ID: "a", Count: 1, Boot: "now"}}
+	before := []ledger.Holder{{ID: "a", Count: 1, Boot: "before"}}
+	ours := map[mooring.Name]guest.Mount{"db": {Dir: "/mnt/db", Disk: ourDisk}}
+	gone := map[mooring.Name]guest.Mount{"db": {Dir: "/mnt/db"}}
+	foreign := map[mooring.Name]guest.Mount{"db": {Dir: "/mnt/db", Disk: otherDisk}}
+	present := []mooring.DiskID{ourDisk}
+	for name, c := range map[string]struct {
+		holders []ledger.Holder
+		o       plugin.Observation
+		want    string
+	}{
+		"mounted, held now":                      {now, plugin.Observation{Mounted: ours, Present: present}, "keep"},
+		"mounted, held now, device's link gone":  {now, plugin.Observation{Mounted: gone}, "keep"},
+		"mounted, held by nobody":                {nil, plugin.Observation{Mounted: ours, Present: present}, "idle"},
+		"mounted, held before: restored already": {before, plugin.Observation{Mounted: ours, Present: present}, "idle"},
+		"mounted, ledger behind":                 {nil, plugin.Observation{Mounted: ours, Present: present, Behind: true}, "adopt"},
+		"another disk is mounted there":          {now, plugin.Observation{Mounted: foreign, Present: present}, "foreign"},
+		"held now, present":                      {now, plugin.Observation{Present: present}, "restore"},
+		"held before, present: after HA":         {before, plugin.Observation{Present: present}, "restore"},
+		"held now, absent":                       {now, plugin.Observation{}, "fetch"},
+		"held before, absent":                    {before, plugin.Observation{}, "fetch"},
+		"present, held by nobody":                {nil, plugin.Observation{Present: present}, "idle"},
+		"absent, held by nobody":                 {nil, plugin.Observation{}, ""},
+		"clone, held, present":                   {before, plugin.Observation{Present: present, Moved: true}, "forget"},
+		"clone, held, absent":                    {before, plugin.Observation{Moved: true}, "forget"},
+		"clone, present, held by nobody":         {nil, plugin.Observation{Present: present, Moved: true}, "idle"},
+	} {
+		c.o.Boot = "now"
+		c.o.Records = []ledger.Record{{Volume: mooring.Volume{Spec: mooring.Spec{Name: "db"}, Disk: ourDisk}, Holders: c.holders}}
+		got := ""
+		for _, a := range plugin.Plan(c.o) {
+			got += string(a.Step)
+		}
+		if got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+// What is mounted and unknown was lost with a generation of the ledger: it is taken over, never unmounted.
+func TestPlanAdoptsWhatTheLedgerLost(t *testing.T) {
+	got := plugin.Plan(plugin.Observation{Mounted: plugin.Mounts{"db": {Disk: ourDisk}, "aa": {Disk: otherDisk}}, Boot: "now"})
+	if len(got) != 2 || got[0] != (plugin.Action{Name: "aa", Step: "adopt"}) || got[1] != (plugin.Action{Name: "db", Step: "adopt"}) {
+		t.Errorf("plan: got %v, want aa and db adopted", got)
+	}
+}
+
+var ( //nolint:gochecknoglobals // two dockerds
+	dockerd1 = ledger.Instance{PID: 10, Start: 100}
+	dockerd2 = ledger.Instance{PID: 20, Start: 200}
+)
+
+// G12: docker cp mounts and unmounts with a running container's ID.
+func TestG12HoldersAreCounted(t *testing.T) {
+	hs := plugin.Hold(nil, "c1", "now", dockerd1)
+	hs = plugin.Hold(hs, "c1", "now", dockerd1)
+	hs, known := plugin.LetGo(hs, "c1")
+	if !known || len(hs) != 1 || hs[0].Count != 1 {
+		t.Errorf("after docker cp: got %v, want c1 held once", hs)
+	}
+	hs, _ = plugin.LetGo(hs, "c1")
+	if len(hs) != 0 {
+		t.Errorf("after stop: got %v, want none", hs)
+	}
+	if _, known := plugin.LetGo(hs, "c1"); known {
+		t.Error("an ID that was let go is known")
+	}
+}
+
+// G12: after a crash of dockerd no unmount comes for its mounts, and the container mounts with its old ID.
+func TestG12SameIDFromNewerDockerdReplacesTheCount(t *testing.T) {
+	hs := plugin.Hold(nil, "c1", "now", dockerd1)
+	hs = plugin.Hold(hs, "c1", "now", dockerd1)
+	hs = plugin.Hold(hs, "c1", "now", dockerd2)
+	if len(hs) != 1 || hs[0].Count != 1 || hs[0].Dockerd != dockerd2 {
+		t.Errorf("got %v, want c1 held once by the newer dockerd", hs)
+	}
+}
+
+func TestSettle(t *testing.T) {
+	hs := plugin.Hold(plugin.Hold(nil, "old", "now", dockerd1), "new", "now", dockerd2)
+	if got := plugin.Settle(hs, dockerd2, false); len(got) != 1 || got[0].ID != "new" {
+		t.Errorf("no container runs: got %v, want new only", got)
+	}
+	got := plugin.Settle(hs, dockerd2, true)
+	if len(got) != 2 || got[0].Dockerd != dockerd2 {
+		t.Errorf("a container lived on: got %v, want both held under the newer dockerd", got)
+	}
+}
+
+func TestParseStat(t *testing.T) {
+	const fields = " S 1 1234 1234 0 -1 4194560 100 0 0 0 1 1 0 0 20 0 9 0 987654 1 2 3"
+	got, err := plugin.ParseStat([]byte("1234 (dockerd)" + fields))
+	if want := (ledger.Instance{PID: 1234, Start: 987654}); err != nil || got != want {
+		t.Errorf("got %v, %v, want %v", got, err, want)
+	}
+	for _, stat := range []string{"", "1 (curl)" + fields, "1 (dockerd) S 1", "x (dockerd)" + fields, ")("} {
+		if got, err := plugin.ParseStat([]byte(stat)); err == nil {
+			t.Errorf("%q: got %v, want an error", stat, got)
+		}
+	}
+}

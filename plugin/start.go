@@ -1,0 +1,171 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/internal/guest"
+	"github.com/mooring-sh/mooring/internal/ledger"
+)
+
+// restoreLimit is how long Start waits for checks and mounts before the driver serves all the same.
+const restoreLimit = 5 * time.Minute
+
+// Start reconciles the ledger with what the kernel says, once, before the driver serves. Disks that were held and are present are checked
+// and mounted, whatever vCenter does; those that are absent are attached after it returns. What cannot be restored is a
+// condition and keeps nothing else down.
+func (d *Driver) Start(ctx context.Context) error {
+	mounted, err := d.Devices.Mounted()
+	if err != nil {
+		return err
+	}
+	present, err := d.Devices.Present()
+	if err != nil {
+		return err
+	}
+	acts := plan(observation{
+		Records: d.Ledger.All(), Mounted: mounted, Present: present, Boot: d.Boot, Moved: d.Moved, Behind: d.Behind,
+	})
+	if d.Behind {
+		d.conditions.set(condBehind, "", "The newest generation of the ledger was damaged; the older one was taken, with what is mounted and listed",
+			"Look over docker volume ls; the next write mends the ledger")
+	}
+	if d.Moved {
+		d.conditions.set(condMoved, "", "The ledger was written on another virtual machine: its holders are void and nothing was attached ahead",
+			"If this machine is a clone, remove the volumes' disks from its configuration")
+	}
+	newBoot := slices.ContainsFunc(d.Ledger.All(), func(r ledger.Record) bool { return len(inBoot(r.Holders, d.Boot)) < len(r.Holders) })
+	var restoring sync.WaitGroup
+	for _, a := range acts {
+		d.Log.Info("reconcile", "volume", a.Name, "op", a.Step)
+		if err := d.apply(ctx, a, mounted, newBoot, &restoring); err != nil {
+			return err
+		}
+	}
+	done := make(chan struct{})
+	d.work.Go(func() { restoring.Wait(); close(done) })
+	limit := time.NewTimer(restoreLimit)
+	defer limit.Stop()
+	select {
+	case <-done:
+	case <-limit.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// apply carries out one line of the plan. Restoring goes on in the background, holding the volume's name, so that a Mount joins it.
+func (d *Driver) apply(ctx context.Context, a action, mounted map[mooring.Name]guest.Mount, newBoot bool, restoring *sync.WaitGroup) error {
+	switch a.Step {
+	case keep:
+		return nil
+	case adopt:
+		return d.adopt(a, mounted[a.Name])
+	case restore, fetch:
+		unlock, err := d.names.lock(ctx, a.Name)
+		if err != nil {
+			return err
+		}
+		if a.Step == restore {
+			restoring.Add(1)
+		}
+		d.work.Go(func() {
+			defer unlock()
+			if a.Step == restore {
+				defer restoring.Done()
+			}
+			d.restore(context.WithoutCancel(ctx), a.Name, newBoot)
+		})
+		return nil
+	case idle:
+		d.setIdle(a.Name, newBoot)
+		return d.voidHolders(a.Name)
+	case forget:
+		return d.voidHolders(a.Name)
+	case foreign:
+		d.conditions.set(condForeign, a.Name, "Another disk than that of volume "+string(a.Name)+" is mounted at its directory",
+			"See mooring volume inspect "+string(a.Name)+"; unmount what is there")
+		return nil
+	default:
+		return errors.New("plan has an unknown step " + string(a.Step))
+	}
+}
+
+// restore mounts what was held, as it was. Holders of other boots are void only once it is mounted: a plugin that is killed before
+// begins again.
+func (d *Driver) restore(ctx context.Context, name mooring.Name, newBoot bool) {
+	rec, err := d.Ledger.Find(name)
+	if err == nil {
+		_, rec, err = d.open(ctx, rec)
+	}
+	d.progress.clear(name)
+	if err == nil {
+		rec.Holders = inBoot(rec.Holders, d.Boot)
+		err = d.Ledger.Put(rec)
+	}
+	if err != nil {
+		d.conditions.set(condRestore, name, "Volume "+string(name)+" is not mounted again: "+err.Error(), "Follow what the message says, then start its containers again")
+		d.Log.Error("restore", "volume", name, "err", err)
+	}
+	if len(inBoot(rec.Holders, d.Boot)) == 0 {
+		d.setIdle(name, newBoot)
+	}
+}
+
+func (d *Driver) voidHolders(name mooring.Name) error {
+	rec, err := d.Ledger.Find(name)
+	if err != nil {
+		return err
+	}
+	held := inBoot(rec.Holders, d.Boot)
+	if d.Moved {
+		held = nil
+	}
+	if sameHolders(held, rec.Holders) {
+		return nil
+	}
+	rec.Holders = held
+	return d.Ledger.Put(rec)
+}
+
+// adopt records what is mounted and the ledger lost: held, by nobody knows whom, until Docker's API says otherwise.
+func (d *Driver) adopt(a action, m guest.Mount) error {
+	rec, err := d.Ledger.Find(a.Name)
+	if errors.Is(err, mooring.ErrNotFound) {
+		rec = ledger.Record{Volume: mooring.Volume{Spec: mooring.Spec{Name: a.Name}, Disk: m.Disk}, Root: rootHandedOut(m)}
+	} else if err != nil {
+		return err
+	}
+	rec.Own = true
+	rec.Holders = hold(inBoot(rec.Holders, d.Boot), unknownHolder, d.Boot, ledger.Instance{})
+	return d.Ledger.Put(rec)
+}
+
+func sameHolders(a, b []ledger.Holder) bool { return slices.Equal(a, b) }
+
+// Run keeps the driver's clocks until ctx ends: idle disks are detached, and the ledger learns what other hosts make. It returns when all
+// work has ended.
+func (d *Driver) Run(ctx context.Context) {
+	var loops sync.WaitGroup
+	loops.Go(func() { d.lingerLoop(ctx) })
+	loops.Go(func() { d.refreshLoop(ctx) })
+	loops.Wait()
+	close(d.stopping)
+	d.work.Wait()
+}
+
+// Drain detaches, in one batch, all disks that nobody holds, because the machine is about to be powered off: vSphere deletes the disks
+// that are attached to a machine when the machine is deleted. It comes after Run has returned.
+func (d *Driver) Drain(ctx context.Context) error {
+	for _, rec := range d.Ledger.All() {
+		if len(inBoot(rec.Holders, d.Boot)) == 0 && rec.Volume.Disk != "" {
+			d.setIdle(rec.Volume.Name, false)
+		}
+	}
+	return d.sweep(ctx, true)
+}
