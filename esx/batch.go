@@ -1,0 +1,230 @@
+package esx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/mooring-sh/mooring"
+)
+
+const (
+	// maxRaces is how often a task is made anew from the hardware list after somebody else has changed the machine.
+	maxRaces = 5
+	// A machine that is busy with another task is asked again after a while, ever more seldom.
+	firstBusyPause = 200 * time.Millisecond
+	lastBusyPause  = 5 * time.Second
+)
+
+// errUndone says that vCenter reported success and the hardware list does not show it.
+var errUndone = fmt.Errorf("vCenter reports success, but the hardware list does not show it: %w", mooring.ErrUnavailable)
+
+// carryOut reads the hardware list, does in one task what is still to be done, and reads the list again, until every change is settled. It
+// never believes a task: what the list shows is so, whoever did it and whatever the task's outcome was. A returned error goes for all that are not settled.
+func (h *Host) carryOut(ctx context.Context, p *place, changes []*change) error {
+	busyPause := firstBusyPause
+	races, version := 0, ""
+	last := errUndone
+	for {
+		hw, err := h.readHardware(ctx, p)
+		if err != nil {
+			return h.gone(changes, err)
+		}
+		todo := unsettled(compare(hw, changes))
+		if err := h.clear(ctx, p, todo); err != nil {
+			return err
+		}
+		spec, todo := plan(hw, unsettled(todo))
+		if len(todo) == 0 {
+			return nil
+		}
+		if races > maxRaces {
+			return h.blame(ctx, p, todo, last)
+		}
+		last = h.reconfigure(ctx, p, spec)
+		switch c := classOf(last); {
+		case last == nil:
+			last = errUndone
+			races++
+		case c == conflict:
+			if races++; hw.version == version { // nobody has changed anything: it is not a race, or not for long
+				races += maxRaces / 2
+			}
+			version = hw.version
+		case c == busy, c == unknown && !errors.Is(last, errStalled):
+			if pause(ctx, busyPause) != nil {
+				return last
+			}
+			if busyPause = min(2*busyPause, lastBusyPause); c == unknown {
+				races++
+			}
+		case c == unreachable, c == unknown, c == session, c == refused, ctx.Err() != nil:
+			return last
+		default:
+			return h.blame(ctx, p, todo, last)
+		}
+	}
+}
+
+// blame finds out which of several changes made a task fail, by halves, so that one bad disk does not keep others away. A task changes everything or nothing;
+// each half reads the hardware list again all the same. A single change is tried once more without its profile, if that may be the reason.
+func (h *Host) blame(ctx context.Context, p *place, todo []*change, cause error) error {
+	if len(todo) > 1 {
+		half := len(todo) / 2
+		for _, part := range [][]*change{todo[:half], todo[half:]} {
+			err := h.carryOut(ctx, p, part)
+			for _, c := range unsettled(part) {
+				c.settle(err)
+			}
+		}
+		return nil
+	}
+	c := todo[0]
+	if c.profile && mayBeProfile(cause) {
+		c.profile, c.refusal = false, cause
+		return h.carryOut(ctx, p, todo)
+	}
+	if c.refusal != nil { // without the profile it failed too: the profile was not the reason, or not the only one
+		c.refusal = nil
+	}
+	if !c.remove && classOf(cause) == ask {
+		c.cleared = false
+		if err := h.clear(ctx, p, todo); err != nil || c.settled() {
+			return err
+		}
+	}
+	verb := "attach"
+	if c.remove {
+		verb = "detach"
+	}
+	return fmt.Errorf("%s %s: %w", verb, c.vol.Backing, cause)
+}
+
+// compare settles what the hardware list shows to be so already.
+func compare(hw hardware, changes []*change) []*change {
+	for _, c := range changes {
+		if c.settled() {
+			continue
+		}
+		if other, ok := hw.stranger(c.vol); ok && !c.remove {
+			err := fmt.Errorf("%s holds the disk %s, not %s: %w", c.vol.Backing, other.disk, c.vol.Disk, mooring.ErrCorrupt)
+			if !c.sent {
+				c.settle(err)
+				continue
+			}
+			c.remove, c.wrong, c.vol.Disk = true, err, other.disk
+		}
+		switch list := hw.find(c.identity()); {
+		case len(list) > 1:
+			c.settle(fmt.Errorf("the disk %s is %d times in the hardware of this virtual machine: %w", c.vol.Disk, len(list), mooring.ErrCorrupt))
+		case (len(list) == 0) == c.remove:
+			c.settle(c.wrong)
+		}
+	}
+	return changes
+}
+
+func unsettled(changes []*change) []*change {
+	left := make([]*change, 0, len(changes))
+	for _, c := range changes {
+		if !c.settled() {
+			left = append(left, c)
+		}
+	}
+	return left
+}
+
+// clear settles the additions of disks that another machine in view has, and that are not where the volume says.
+func (h *Host) clear(ctx context.Context, p *place, changes []*change) error {
+	var asked []*change
+	var ids []identity
+	for _, c := range changes {
+		if !c.remove && !c.cleared {
+			asked, ids = append(asked, c), append(ids, c.identity())
+		}
+	}
+	found, err := h.owners(ctx, p, ids)
+	if err != nil {
+		return err
+	}
+	for i, c := range asked {
+		c.cleared = true
+		for _, o := range found[i] {
+			if o.vm == p.vm.Self {
+				continue
+			}
+			err := o.inUse(c.vol.Backing)
+			if o.power == types.VirtualMachinePowerStatePoweredOn {
+				err = lingering{err}
+			}
+			c.settle(err)
+			break
+		}
+	}
+	return nil
+}
+
+// plan returns the spec for the changes, and those that are in it. Additions for which there is no unit are settled, unless this spec frees some.
+func plan(hw hardware, changes []*change) (types.VirtualMachineConfigSpec, []*change) {
+	var removed []device
+	var in, adds []*change
+	for _, c := range changes {
+		if c.remove {
+			removed, in = append(removed, hw.find(c.identity())...), append(in, c)
+		} else {
+			adds = append(adds, c)
+		}
+	}
+	slots := allocate(hw.controllers, len(adds))
+	var made []controller
+	// Making a controller stuns the machine, and with a busy volume it has crashed machines. All buses are filled at once, because there is no second chance
+	// while volumes are attached.
+	if len(slots) < len(adds) && !hw.hasVolumes() {
+		made = newControllers(hw.buses)
+		slots = allocate(append(append([]controller{}, hw.controllers...), made...), len(adds))
+	}
+	var added []addition
+	for i, c := range adds {
+		switch {
+		case i < len(slots):
+			c.sent = true
+			added, in = append(added, addition{c.vol, slots[i], c.profile}), append(in, c)
+		case len(removed) == 0:
+			c.settle(noUnit(hw, c.vol))
+		}
+	}
+	return reconfigureSpec(hw.version, removed, made, added), in
+}
+
+func noUnit(hw hardware, vol mooring.Volume) error {
+	return &mooring.HintError{
+		Err: fmt.Errorf("attach %s: no free unit on %d PVSCSI controllers (%d disks each), and none is added while volumes are attached: %w",
+			vol.Backing, len(hw.controllers), unitsPerController, mooring.ErrCapacity),
+		Hint: fmt.Sprintf("provision this virtual machine with %d PVSCSI controllers", maxControllers),
+	}
+}
+
+// reconfigure runs the task.
+func (h *Host) reconfigure(ctx context.Context, p *place, spec types.VirtualMachineConfigSpec) error {
+	res, err := methods.ReconfigVM_Task(ctx, p.client, &types.ReconfigVM_Task{This: p.vm.Self, Spec: spec})
+	if err == nil {
+		_, err = h.session.wait(ctx, p.client, res.Returnval)
+	}
+	return explain(err)
+}
+
+// gone settles removals when the machine itself is no more: then it has no disk either.
+func (h *Host) gone(changes []*change, err error) error {
+	if errors.Is(err, mooring.ErrNotFound) {
+		for _, c := range changes {
+			if c.remove && !c.settled() {
+				c.settle(nil)
+			}
+		}
+	}
+	return err
+}

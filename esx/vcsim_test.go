@@ -1,0 +1,137 @@
+package esx_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"log/slog"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+
+	_ "github.com/vmware/govmomi/pbm/simulator" // the storage policy service
+
+	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/esx"
+)
+
+// vcsim is govmomi's simulator, in this process, over TLS. It accepts much that vSphere refuses (files attached twice, any unit, deletion of an attached disk);
+// what depends on those rules is tested in integration, against the lab.
+type vcsim struct {
+	model  *simulator.Model
+	server *simulator.Server
+	vm     *simulator.VirtualMachine
+
+	mu    sync.Mutex
+	calls map[string]int
+	hook  func(method string, body any) types.BaseMethodFault
+}
+
+const (
+	testUser     = "svc-mooring@vsphere.local"
+	testPassword = "a-secret"
+)
+
+func newVCSim(t *testing.T) *vcsim {
+	t.Helper()
+	model := simulator.VPX()
+	model.Host = 1
+	model.ServiceContent.About.ApiVersion = "8.0.3.0"
+	if err := model.Create(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(model.Remove)
+	v := &vcsim{model: model, calls: map[string]int{}}
+	model.Service.TLS = new(tls.Config)
+	model.Service.Listen = &url.URL{User: url.UserPassword(testUser, testPassword), Host: "127.0.0.1:0"}
+	model.Service.RegisterEndpoints = true
+	model.Map().Handler = v.handle
+	v.server = model.Service.NewServer()
+	t.Cleanup(v.server.Close)
+	v.vm = model.Map().Any("VirtualMachine").(*simulator.VirtualMachine)
+	return v
+}
+
+// handle counts calls and lets the hook refuse them.
+func (v *vcsim) handle(_ *simulator.Context, m *simulator.Method) (mo.Reference, types.BaseMethodFault) {
+	v.mu.Lock()
+	v.calls[m.Name]++
+	hook := v.hook
+	v.mu.Unlock()
+	if hook != nil {
+		return nil, hook(m.Name, m.Body)
+	}
+	return nil, nil
+}
+
+func (v *vcsim) count(method string) int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.calls[method]
+}
+
+// refuse makes the simulator answer calls with what f returns, unless that is nil.
+func (v *vcsim) refuse(f func(method string, body any) types.BaseMethodFault) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.hook = f
+}
+
+func (v *vcsim) thumbprint() string {
+	sum := sha256.Sum256(v.server.Certificate().Raw)
+	return hex.EncodeToString(sum[:])
+}
+
+func (v *vcsim) account() esx.Account {
+	u := *v.server.URL
+	u.User = nil
+	return esx.Account{URL: u.String(), Username: testUser, Password: testPassword, Thumbprint: v.thumbprint()}
+}
+
+func newSession(t *testing.T, a esx.Account) *esx.Session {
+	t.Helper()
+	s, err := esx.NewSession(a, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
+		defer cancel()
+		if err := s.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func newHost(t *testing.T, v *vcsim) *esx.Host {
+	t.Helper()
+	h := esx.NewHost(newSession(t, v.account()), esx.Where{VM: v.vm.Config.Uuid}, slog.New(slog.DiscardHandler))
+	h.SetLinger(200*time.Millisecond, 20*time.Millisecond)
+	h.SetIntent(200*time.Millisecond, 20*time.Millisecond)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
+		defer cancel()
+		if err := h.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+// file returns the simulator's file behind a path on the machine's datastore.
+func (v *vcsim) file(t *testing.T, b mooring.Backing) string {
+	t.Helper()
+	ds := v.model.Map().Any("Datastore").(*simulator.Datastore)
+	if ds.Name != b.Datastore() {
+		t.Fatalf("datastore %q, want that of %s", ds.Name, b)
+	}
+	return ds.Summary.Url + "/" + b.File()
+}
+
