@@ -15,6 +15,10 @@ import (
 	"github.com/mooring-sh/mooring/internal/ledger"
 )
 
+// ErrDontKnow is the error of a question whose true answer nobody here knows: the ledger lost its newest generation, and vCenter cannot be
+// asked. dockerd would take any answer for "gone", so it must get none.
+var ErrDontKnow = errors.New("nobody here knows")
+
 // lookupLimit bounds the look-up of a name that the ledger never had.
 const lookupLimit = 2 * time.Second
 
@@ -42,7 +46,7 @@ type Settings struct {
 	Refresh time.Duration
 	// Moved: the ledger was written on another virtual machine, so its holders are void.
 	Moved bool
-	// Behind: the ledger's newest generation was lost.
+	// Behind: the ledger's newest generation was lost, and what it held has not been found again.
 	Behind bool
 }
 
@@ -56,6 +60,7 @@ type Driver struct {
 	progress   progress
 	sightings  sightings
 	work       sync.WaitGroup // what outlives the request that began it
+	behind     atomic.Bool    // Settings.Behind, until a complete listing
 
 	mu      sync.Mutex
 	idle    map[mooring.Name]idleSince
@@ -68,13 +73,15 @@ type Driver struct {
 
 // New returns a driver. Call [Driver.Start] before it serves, and [Driver.Run] beside it.
 func New(p Parts, s Settings) *Driver {
-	return &Driver{
+	d := &Driver{
 		Parts:    p,
 		Settings: s,
 		idle:     make(map[mooring.Name]idleSince),
 		removed:  make(map[mooring.Name]time.Time),
 		stopping: make(chan struct{}),
 	}
+	d.behind.Store(s.Behind)
+	return d
 }
 
 // finish runs work to its end while it holds the volume's name, and waits for it no longer than ctx. Who gives up gets an error that
@@ -131,8 +138,8 @@ func (d *Driver) Create(ctx context.Context, spec mooring.Spec, given mooring.Gi
 	})
 }
 
-// Get returns what the ledger has of the volume. A name that it never had is looked up, briefly. The only error is that the volume
-// surely is not there, as far as anybody here was ever told.
+// Get returns what the ledger has of the volume. A name that it never had is looked up, briefly. The errors are that the volume
+// surely is not there, as far as anybody here was ever told, and [ErrDontKnow].
 func (d *Driver) Get(ctx context.Context, name mooring.Name) (ledger.Record, error) {
 	rec, err := d.Ledger.Find(name)
 	if errors.Is(err, mooring.ErrNotFound) {
@@ -174,6 +181,9 @@ func (d *Driver) lookUp(ctx context.Context, name mooring.Name) (ledger.Record, 
 		return rec, nil
 	}
 	vol, err := d.Disks.Find(ctx, name)
+	if err != nil && d.behind.Load() && !errors.Is(err, mooring.ErrNotFound) {
+		return ledger.Record{}, fmt.Errorf("look up volume: %w: %w", ErrDontKnow, err)
+	}
 	if err != nil {
 		return ledger.Record{}, fmt.Errorf("no such volume: %w", mooring.ErrNotFound)
 	}

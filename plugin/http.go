@@ -133,6 +133,10 @@ func (d *Driver) serve(w http.ResponseWriter, r *http.Request, v verb) {
 			err = &mooring.VolumeError{Op: v.op, Name: mooring.Name(req.Name), Err: err}
 		}
 		d.Log.Log(ctx, slog.LevelWarn, "request", append(attrs, "err", err)...)
+		if errors.Is(err, ErrDontKnow) {
+			hangUp(w)
+			return
+		}
 		answer(w, volume.NewErrorResponse(errorText(err)))
 		return
 	}
@@ -173,11 +177,16 @@ func Unanswered(log *slog.Logger) http.Handler {
 			return
 		}
 		log.Error("request left without an answer: the ledger is unreadable", "op", r.URL.Path)
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		_ = conn.Close() // that it breaks is what it is for
+		hangUp(w)
 	})
+}
+
+// hangUp closes the connection without an answer.
+func hangUp(w http.ResponseWriter) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	_ = conn.Close() // that it breaks is what it is for
 }

@@ -113,7 +113,15 @@ func (d *Driver) refresh(ctx context.Context) error {
 		return errors.Join(err, err2)
 	}
 	slices.Sort(listed)
-	return errors.Join(err, d.compare(listed, begun))
+	if err3 := d.compare(listed, begun); err3 != nil || !d.behind.Load() {
+		return errors.Join(err, err3)
+	}
+	if err3 := d.Ledger.CaughtUp(); err3 != nil {
+		return errors.Join(err, err3)
+	}
+	d.behind.Store(false)
+	d.conditions.clear(condBehind, "")
+	return err
 }
 
 // compare brings the ledger up to a complete listing that began at the time begun. It never drops a volume that is ours.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/internal/guest"
@@ -108,7 +109,7 @@ func (d *Driver) Unmount(ctx context.Context, name mooring.Name, id mooring.Moun
 			}
 		}
 		if len(rest) > 0 {
-			if !known { // its holder's ID was perhaps lost with a generation of the ledger
+			if !known || slices.ContainsFunc(rest, func(h ledger.Holder) bool { return h.ID == unknownHolder }) { // it was perhaps this ID that the ledger lost
 				d.recheck(ctx)
 			}
 			return nil

@@ -81,4 +81,6 @@ type Ledger interface {
 	All() []ledger.Record
 	Put(recs ...ledger.Record) error
 	Drop(names ...mooring.Name) error
+	// CaughtUp records that what a lost generation held was found again.
+	CaughtUp() error
 }

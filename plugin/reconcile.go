@@ -16,7 +16,7 @@ type step string
 const (
 	// keep: mounted and held in this boot. Nothing is touched.
 	keep step = "keep"
-	// adopt: mounted, and the ledger lost track of why. It is held by [unknownHolder] until Docker's API says otherwise.
+	// adopt: mounted, and the ledger lost track of all who hold it. It is held by [unknownHolder] too, until Docker's API says otherwise.
 	adopt step = "adopt"
 	// restore: held in this boot or the one before, and present. It is checked and mounted before dockerd asks.
 	restore step = "restore"
@@ -75,10 +75,10 @@ func planOne(o observation, r ledger.Record) step {
 	switch {
 	case mounted && m.Disk != "" && m.Disk != r.Volume.Disk:
 		return foreign
-	case mounted && len(inBoot(r.Holders, o.Boot)) > 0:
-		return keep
 	case mounted && o.Behind:
 		return adopt
+	case mounted && len(inBoot(r.Holders, o.Boot)) > 0:
+		return keep
 	case o.Moved && held:
 		return forget
 	case mounted:

@@ -32,6 +32,7 @@ func TestPlan(t *testing.T) {
 		"mounted, held by nobody":                {nil, plugin.Observation{Mounted: ours, Present: present}, "idle"},
 		"mounted, held before: restored already": {before, plugin.Observation{Mounted: ours, Present: present}, "idle"},
 		"mounted, ledger behind":                 {nil, plugin.Observation{Mounted: ours, Present: present, Behind: true}, "adopt"},
+		"mounted, held, ledger behind":           {now, plugin.Observation{Mounted: ours, Present: present, Behind: true}, "adopt"},
 		"another disk is mounted there":          {now, plugin.Observation{Mounted: foreign, Present: present}, "foreign"},
 		"held now, present":                      {now, plugin.Observation{Present: present}, "restore"},
 		"held before, present: after HA":         {before, plugin.Observation{Present: present}, "restore"},

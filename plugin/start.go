@@ -32,7 +32,7 @@ func (d *Driver) Start(ctx context.Context) error {
 	})
 	if d.Behind {
 		d.conditions.set(condBehind, "", "The newest generation of the ledger was damaged; the older one was taken, with what is mounted and listed",
-			"Look over docker volume ls; the next write mends the ledger")
+			"Nothing, when vCenter can be reached: the next complete listing mends the ledger")
 	}
 	if d.Moved {
 		d.conditions.set(condMoved, "", "The ledger was written on another virtual machine: its holders are void and nothing was attached ahead",

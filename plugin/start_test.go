@@ -267,3 +267,31 @@ func TestG10SurveyRebuildsTheLedger(t *testing.T) {
 		t.Errorf("survey without vCenter: got %v, want ErrUnavailable", err)
 	}
 }
+
+// G10: while the ledger's newest generation is lost and vCenter cannot be asked, a volume that only it held gets no answer at all.
+func TestG10BehindLedgerDoesNotSayGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newWorld(), t.TempDir(), func(s *plugin.Settings) { s.Behind = true })
+		if _, err := r.world.Create(t.Context(), mooring.Spec{Name: "db"}, mooring.Given{}); err != nil {
+			t.Fatal(err)
+		}
+		r.start(t)
+		r.world.set(func() { r.world.down = true })
+		if _, err := r.Get(t.Context(), "db"); !errors.Is(err, plugin.ErrDontKnow) {
+			t.Errorf("get of what the lost generation held: got %v, want ErrDontKnow", err)
+		}
+		stop := r.run(t)
+		r.world.set(func() { r.world.down = false })
+		time.Sleep(31 * time.Second)
+		if _, err := r.Get(t.Context(), "db"); err != nil {
+			t.Errorf("get after a complete listing: %v", err)
+		}
+		if _, err := r.Get(t.Context(), "none"); !errors.Is(err, mooring.ErrNotFound) {
+			t.Errorf("get of what never was: got %v, want ErrNotFound", err)
+		}
+		if got := r.conditions(t); len(got) != 0 {
+			t.Errorf("conditions after a complete listing: got %v, want none", got)
+		}
+		stop()
+	})
+}
