@@ -3,12 +3,15 @@ package main_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -30,13 +33,32 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv(admin.SocketEnv, filepath.Join(env.WorkDir, "admin.sock"))
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each command sleeps for a second before it ends
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"plugin": startPlugin,
-			"status": exitStatus,
+			"plugin":  startPlugin,
+			"status":  exitStatus,
+			"vcenter": startVCenter(new(sync.Mutex)),
 		},
 	})
+}
+
+// Scripts branch on the exit status, so the help must not fall behind the errors.
+func TestHelpNamesTheExitStatusOfEveryError(t *testing.T) {
+	help, err := exec.CommandContext(t.Context(), "mooring", "--help").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, exits, _ := strings.Cut(string(help), "EXIT STATUS\n")
+	for _, sentinel := range []error{
+		nil, errors.New("unforeseen"), mooring.ErrInvalid, mooring.ErrNotFound, mooring.ErrExists, mooring.ErrInUse, mooring.ErrFenced,
+		mooring.ErrPolicy, mooring.ErrCapacity, mooring.ErrCorrupt, mooring.ErrUnavailable,
+	} {
+		if want := fmt.Sprintf("  %-3d  ", mooring.ExitCode(sentinel)); !strings.Contains(exits, want) {
+			t.Errorf("%v: no line %q in\n%s", sentinel, want, exits)
+		}
+	}
 }
 
 // exitStatus runs a command and wants the exit status that is given first: status 2 mooring volume lx.

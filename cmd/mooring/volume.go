@@ -39,6 +39,9 @@ func newVolumeList() *cobra.Command {
 			return err
 		}
 		if *output == jsonish {
+			if answer.Volumes == nil {
+				answer.Volumes = []admin.View{} // [] and not null
+			}
 			return printJSON(cmd.OutOrStdout(), answer)
 		}
 		rows := make([][]string, 0, len(answer.Volumes))
@@ -144,6 +147,9 @@ func policy(v admin.View) string {
 		text := string(v.PolicyReported)
 		if v.Compliance != "" {
 			text += ", " + v.Compliance
+		}
+		if v.PolicyReportedAt.IsZero() {
+			return text + ", as vCenter reported"
 		}
 		return text + ", as vCenter reported at " + stamp(v.PolicyReportedAt)
 	case v.PolicyApplied != "":
