@@ -1,0 +1,303 @@
+package vcenter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"time"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// clone returns a shallow copy of the device.
+func clone(d types.BaseVirtualDevice) types.BaseVirtualDevice {
+	c := reflect.New(reflect.TypeOf(d).Elem())
+	c.Elem().Set(reflect.ValueOf(d).Elem())
+	out, _ := c.Interface().(types.BaseVirtualDevice)
+	return out
+}
+
+// ReconfigVMTask checks the whole specification, then applies it: to the guest first, which may fail, then to the hardware list.
+func (s *shadow) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM_Task) soap.HasFault {
+	body := new(methods.ReconfigVM_TaskBody)
+	ref, fault := s.v.start(ctx, operation{
+		method: "ReconfigVM_Task", entity: s.self, queue: true,
+		run: func(ctx *simulator.Context) (types.AnyType, types.BaseMethodFault) {
+			return nil, s.v.reconfigure(ctx, s.self, req.Spec)
+		},
+	})
+	if fault != nil {
+		body.Fault_ = simulator.Fault("The operation is not allowed: another task is already in progress.", fault)
+		return body
+	}
+	body.Res = &types.ReconfigVM_TaskResponse{Returnval: ref}
+	return body
+}
+
+func (v *VCenter) reconfigure(ctx *simulator.Context, ref types.ManagedObjectReference, spec types.VirtualMachineConfigSpec) types.BaseMethodFault {
+	m, ok := v.look(ref)
+	if !ok {
+		return &types.ManagedObjectNotFound{Obj: ref}
+	}
+	p, fault := v.plan(m, spec)
+	if fault != nil {
+		return fault
+	}
+	defer v.unreserve(p)
+	undo, fault := v.carryOut(ctx, m, &p)
+	if fault == nil && needsInner(p, spec) {
+		fault = v.passOn(ctx, ref, spec, p.rest)
+		if fault == nil { // it may have added devices of its own
+			m, _ = v.look(ref)
+			p.devices = merge(p, m.devices)
+		}
+	}
+	if fault != nil {
+		undo()
+		return fault
+	}
+	v.commit(ctx, m, p)
+	return nil
+}
+
+// plan checks the specification and reserves the files that it adds, in one step.
+func (v *VCenter) plan(m machine, spec types.VirtualMachineConfigSpec) (plan, types.BaseMethodFault) {
+	v.hw.Lock()
+	defer v.hw.Unlock()
+	p := &planner{
+		vm: m, lookup: v.readDisk, path: v.canonical,
+		vacant: v.vacant,
+		lock: func(d diskFile, name string, shared bool) types.BaseMethodFault {
+			return v.conflict(d.file, name, m.ref, shared)
+		},
+		profile: v.spbm.usable,
+	}
+	out, fault := p.run(spec)
+	if fault != nil {
+		return plan{}, fault
+	}
+	for _, a := range out.add {
+		_, shared := fileOf(a.disk)
+		v.reserved[a.file.file] = reservation{claim{vm: m.ref, name: m.name, on: m.on, shared: shared, disk: a.disk}}
+	}
+	return out, nil
+}
+
+func (v *VCenter) unreserve(p plan) {
+	v.hw.Lock()
+	defer v.hw.Unlock()
+	for _, a := range p.add {
+		delete(v.reserved, a.file.file)
+	}
+}
+
+// carryOut makes and grows files and tells the guest. The function that it returns undoes what was done.
+func (v *VCenter) carryOut(ctx *simulator.Context, m machine, p *plan) (undo func(), fault types.BaseMethodFault) {
+	var steps []func()
+	undo = func() {
+		for i := len(steps) - 1; i >= 0; i-- {
+			steps[i]()
+		}
+	}
+	for i := range p.add {
+		a := &p.add[i]
+		if a.create != nil {
+			d, fault := v.makeDisk(*a.create)
+			if fault != nil {
+				return undo, fault
+			}
+			steps = append(steps, func() { v.discard(d, a.name) })
+			a.file = d
+			if flat, ok := a.disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo); ok { // not published yet: it may be changed
+				flat.FileName, flat.Uuid = v.canonical(d.file), d.uuid
+			}
+		}
+	}
+	for _, g := range p.grow {
+		v.hw.Lock()
+		fault := v.grow(g.file, g.capacity, g.name)
+		v.hw.Unlock()
+		if fault != nil {
+			return undo, fault
+		}
+	}
+	guest := v.guests[m.ref]
+	if guest == nil || !m.on {
+		return undo, nil
+	}
+	// What is added goes first: it may fail, and a disk that was taken away while the guest used it cannot be given back.
+	for _, a := range p.add {
+		if p.moves(a.file.file) {
+			continue
+		}
+		if err := guest.Plug(ctx, asDisk(a.disk, a.file)); err != nil {
+			return undo, guestFault("add", err)
+		}
+		steps = append(steps, func() { v.unplug(ctx, guest, asDisk(a.disk, a.file)) })
+	}
+	for _, r := range p.remove {
+		if p.moves(r.file.file) {
+			continue
+		}
+		if err := guest.Unplug(ctx, asDisk(r.disk, r.file)); err != nil {
+			return undo, guestFault("remove", err)
+		}
+	}
+	return undo, nil
+}
+
+// moves says whether the file is both removed and added: it only changes its place, which no guest of the lab notices.
+func (p *plan) moves(file string) bool {
+	added, removed := false, false
+	for _, a := range p.add {
+		added = added || a.file.file == file
+	}
+	for _, r := range p.remove {
+		removed = removed || r.file.file == file
+	}
+	return added && removed
+}
+
+func (v *VCenter) unplug(ctx context.Context, g Guest, d Disk) {
+	if err := g.Unplug(ctx, d); err != nil {
+		v.log.Error("disk could not be taken from the guest", "disk", d.UUID, "err", err)
+	}
+}
+
+func (v *VCenter) discard(d diskFile, name string) {
+	v.hw.Lock()
+	defer v.hw.Unlock()
+	if fault := v.deleteDisk(d, name); fault != nil {
+		v.log.Error("disk of a failed reconfiguration could not be deleted", "backing", name, "err", describe(fault))
+	}
+}
+
+func guestFault(verb string, err error) types.BaseMethodFault {
+	return withMessage(&types.GenericVmConfigFault{Reason: err.Error()}, "msg.hot"+verb, "Could not %s the device: %s", verb, err)
+}
+
+// asDisk describes the disk to a guest.
+func asDisk(d *types.VirtualDisk, f diskFile) Disk {
+	name, _ := fileOf(d)
+	uuid := f.uuid
+	if flat, ok := d.Backing.(*types.VirtualDiskFlatVer2BackingInfo); ok && uuid == "" {
+		uuid = flat.Uuid // the file is gone
+	}
+	return Disk{UUID: uuid, Backing: name, Extent: f.extent, Capacity: f.capacity}
+}
+
+// needsInner says whether anything is left for vcsim to do.
+func needsInner(p plan, spec types.VirtualMachineConfigSpec) bool {
+	spec.DeviceChange, spec.ChangeVersion = p.rest, ""
+	return !reflect.DeepEqual(spec, types.VirtualMachineConfigSpec{})
+}
+
+// passOn lets vcsim apply what is not about disks.
+func (v *VCenter) passOn(ctx *simulator.Context, ref types.ManagedObjectReference, spec types.VirtualMachineConfigSpec,
+	rest []types.BaseVirtualDeviceConfigSpec,
+) types.BaseMethodFault {
+	vm, ok := v.reg.Get(ref).(*simulator.VirtualMachine)
+	if !ok {
+		return &types.ManagedObjectNotFound{Obj: ref}
+	}
+	spec.DeviceChange, spec.ChangeVersion = rest, ""
+	res, ok := vm.ReconfigVMTask(v.context(ctx.Session.UserName), &types.ReconfigVM_Task{This: ref, Spec: spec}).(*methods.ReconfigVM_TaskBody)
+	if !ok || res.Res == nil {
+		return &types.SystemError{Reason: "the simulator refused"}
+	}
+	return v.inner(res, res.Res.Returnval)
+}
+
+// merge returns the planned disks and SCSI controllers, and of all other devices those that vcsim has now.
+func merge(p plan, now []types.BaseVirtualDevice) []types.BaseVirtualDevice {
+	ours := func(d types.BaseVirtualDevice) bool {
+		_, disk := d.(*types.VirtualDisk)
+		_, scsi := d.(types.BaseVirtualSCSIController)
+		return disk || scsi
+	}
+	var out []types.BaseVirtualDevice
+	for _, d := range now {
+		if !ours(d) {
+			out = append(out, d)
+		}
+	}
+	for _, d := range p.devices {
+		if ours(d) {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// commit publishes the new hardware, then records profiles and deletes what was to be destroyed.
+func (v *VCenter) commit(ctx *simulator.Context, m machine, p plan) {
+	v.hw.Lock()
+	defer v.hw.Unlock()
+	vm, ok := v.reg.Get(m.ref).(*simulator.VirtualMachine)
+	if !ok {
+		return
+	}
+	now := time.Now()
+	v.reg.AtomicUpdate(ctx, vm, []types.PropertyChange{
+		{Name: "config.hardware.device", Val: p.devices},
+		{Name: "config.changeVersion", Val: strconv.FormatInt(now.UnixNano(), 10)},
+		{Name: "config.modified", Val: now},
+		{Name: "summary.config.numVirtualDisks", Val: int32(len(disks(p.devices)))},
+	})
+	for key, profile := range p.applied {
+		delete(v.attached, association{m.ref, key})
+		if profile != "" {
+			v.attached[association{m.ref, key}] = profile
+		}
+	}
+	for _, a := range p.add {
+		if profile := p.applied[a.disk.Key]; profile != "" {
+			v.applied[a.file.uuid] = profile
+		}
+	}
+	for _, r := range p.remove {
+		if !r.destroy || len(v.claims(r.file.file)) > 0 {
+			v.remeasure(r.file.datastore)
+			continue
+		}
+		if fault := v.deleteDisk(r.file, r.file.file); fault != nil {
+			v.log.Error("destroyed disk could not be deleted", "err", describe(fault))
+		}
+	}
+	v.event(ctx, &types.VmReconfiguredEvent{VmEvent: v.vmEvent(m)})
+}
+
+// vmEvent returns what events about the machine have in common.
+func (v *VCenter) vmEvent(m machine) types.VmEvent {
+	e := types.VmEvent{Event: types.Event{
+		Vm: &types.VmEventArgument{EntityEventArgument: types.EntityEventArgument{Name: m.name}, Vm: m.ref},
+	}}
+	if h, ok := v.reg.Get(m.host).(*simulator.HostSystem); ok {
+		e.Host = &types.HostEventArgument{EntityEventArgument: types.EntityEventArgument{Name: h.Name}, Host: m.host}
+	}
+	return e
+}
+
+// event posts the event as vCenter would.
+func (v *VCenter) event(ctx *simulator.Context, e types.BaseEvent) {
+	m := v.reg.EventManager()
+	v.reg.WithLock(ctx, m, func() { m.PostEvent(ctx, &types.PostEvent{This: m.Self, EventToPost: e}) })
+}
+
+// errGone is returned for a machine that is not in the inventory.
+var errGone = errors.New("no such virtual machine")
+
+// find returns the machine of that name.
+func (v *VCenter) find(name string) (machine, error) {
+	for _, e := range v.reg.All("VirtualMachine") {
+		if m, ok := v.look(e.Reference()); ok && m.name == name {
+			return m, nil
+		}
+	}
+	return machine{}, fmt.Errorf("find %s: %w", name, errGone)
+}
