@@ -47,7 +47,7 @@ func newVolumeList() *cobra.Command {
 		rows := make([][]string, 0, len(answer.Volumes))
 		for _, v := range answer.Volumes {
 			rows = append(rows, []string{
-				string(v.Name), v.Size, string(v.FSType), string(v.Policy), v.Datastore, state(v), codes(v.Conditions),
+				string(v.Name), size(v), string(v.FSType), string(v.Policy), v.Datastore, state(v), codes(v.Conditions),
 			})
 		}
 		return printRows(cmd.OutOrStdout(), []string{"NAME", "SIZE", "FSTYPE", "POLICY", "DATASTORE", "STATE", "CONDITIONS"}, rows)
@@ -98,10 +98,17 @@ func completeVolume(cmd *cobra.Command, args []string, _ string) ([]cobra.Comple
 
 // properties returns what is known of a volume, as rows of a name and a value.
 func properties(v admin.View) [][]string {
+	if listed(v) {
+		return [][]string{
+			{"name", string(v.Name)},
+			{"state", "listed: another host made it; more is known once Docker asks for it here"},
+			{"backing", string(v.Backing)},
+		}
+	}
 	return [][]string{
 		{"name", string(v.Name)},
 		{"state", state(v)},
-		{"size", v.Size},
+		{"size", size(v)},
 		{"filesystem", filesystem(v)},
 		{"policy", policy(v)},
 		{"backing", string(v.Backing)},
@@ -113,9 +120,14 @@ func properties(v admin.View) [][]string {
 	}
 }
 
+// listed says that only the volume's name is known, from the datastore: another host made it, and nobody has asked for it here.
+func listed(v admin.View) bool { return v.Disk == "" }
+
 // state says in a word where the volume is.
 func state(v admin.View) string {
 	switch {
+	case listed(v):
+		return "listed"
 	case v.Mounted:
 		return "mounted"
 	case v.Attached:
@@ -123,6 +135,13 @@ func state(v admin.View) string {
 	default:
 		return "detached"
 	}
+}
+
+func size(v admin.View) string {
+	if listed(v) {
+		return ""
+	}
+	return v.Size
 }
 
 func filesystem(v admin.View) string {
