@@ -46,7 +46,7 @@ func arrows() []arrow {
 		{"cmd/mooring/c.go", module + "/esx", false},
 		{"cmd/mooring/d.go", "log", true},
 		{"cmd/mooring/e.go", "log/slog", false},
-		{"cmd/internal/config/a.go", "github.com/spf13/viper", false},
+		{"internal/config/a.go", "github.com/spf13/viper", false},
 		{"cmd/mooring-lab/a.go", module + "/integration/lab", false},
 		{"integration/a/a.go", "github.com/vmware/govmomi", false},
 		{"integration/b/b.go", module + "/plugin", false},

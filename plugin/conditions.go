@@ -108,6 +108,26 @@ func (c *conditions) list(want func(conditionKey) bool) []admin.Condition {
 	return found
 }
 
+// wrong returns all that is wrong at present, of one volume or, for the empty name, of everything.
+func (d *Driver) wrong(name mooring.Name) []admin.Condition {
+	found := d.conditions.all()
+	if name != "" {
+		found = d.conditions.of(name)
+	}
+	if d.Warnings == nil {
+		return found
+	}
+	k := kindOf(condProfile)
+	for _, w := range d.Warnings() {
+		if name == "" || w.Name == name {
+			found = append(found, admin.Condition{
+				Code: string(condProfile), Severity: k.severity, Title: k.title, Text: "Volume " + string(w.Name) + ": " + w.Text, Cure: w.Cure,
+			})
+		}
+	}
+	return found
+}
+
 // forget drops all that is remembered of a volume that was removed.
 func (d *Driver) forget(name mooring.Name) {
 	d.conditions.mu.Lock()

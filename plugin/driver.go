@@ -22,7 +22,7 @@ var ErrDontKnow = errors.New("nobody here knows")
 // lookupLimit bounds the look-up of a name that the ledger never had.
 const lookupLimit = 2 * time.Second
 
-// Parts is what a Driver is made of. All are required but Containers: without it, holders of an older dockerd stay.
+// Parts is what a Driver is made of. All are required but Containers, without which holders of an older dockerd stay, and Warnings.
 type Parts struct {
 	Disks      Disks
 	Sidecars   Sidecars
@@ -31,6 +31,7 @@ type Parts struct {
 	Devices    Devices
 	Containers Containers
 	Ledger     Ledger
+	Warnings   func() []Warning // what vCenter refused and was done without, at present
 	Log        *slog.Logger
 }
 

@@ -52,6 +52,7 @@ func (d *Driver) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+verbActivate, func(w http.ResponseWriter, r *http.Request) {
 		d.Seen(r.Context(), peer(r.Context()))
+		d.Log.Info("request", "op", "activate")
 		answer(w, map[string][]string{"Implements": {"VolumeDriver"}})
 	})
 	for path, v := range d.verbs() {

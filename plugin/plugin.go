@@ -84,3 +84,9 @@ type Ledger interface {
 	// CaughtUp records that what a lost generation held was found again.
 	CaughtUp() error
 }
+
+// Warning is something that vCenter refused and that was done without: a disk attached without its profile.
+type Warning struct {
+	Name       mooring.Name
+	Text, Cure string
+}

@@ -51,7 +51,7 @@ func (d *Driver) view(rec ledger.Record, l local) admin.View {
 	default:
 		v.Sidecar = admin.SidecarPresent
 	}
-	v.Conditions = d.conditions.of(vol.Name)
+	v.Conditions = d.wrong(vol.Name)
 	return v
 }
 
@@ -118,7 +118,7 @@ func (d *Driver) listResponse() volume.ListResponse {
 // Status is the driver on one screen.
 func (d *Driver) status() admin.Status {
 	l := d.local()
-	st := admin.Status{Conditions: d.conditions.all()}
+	st := admin.Status{Conditions: d.wrong("")}
 	for _, rec := range d.Ledger.All() {
 		st.Volumes++
 		if mountpoint(l.mounted, rec) != "" {

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/esx"
+	"github.com/mooring-sh/mooring/internal/config"
+	"github.com/mooring-sh/mooring/internal/docker"
+	"github.com/mooring-sh/mooring/internal/guest"
+	"github.com/mooring-sh/mooring/internal/ledger"
+	"github.com/mooring-sh/mooring/plugin"
+)
+
+const (
+	answerLimit = 20 * time.Second // for requests under way when the service stops
+	drainLimit  = 30 * time.Second // for the detach before a power-off
+	logoutLimit = 5 * time.Second
+)
+
+// service is the running plugin: its parts, and how they are taken down.
+type service struct {
+	cfg     config.Config
+	log     *slog.Logger
+	vcenter vcenter
+	guest   *guest.Guest
+	engine  *docker.Engine
+	boot    mooring.BootID
+	vm      string
+}
+
+func newService(cfg config.Config, broken error, log *slog.Logger) (*service, error) {
+	g := guest.New(guest.Config{MountDir: cfg.MountDir, Log: log})
+	boot, err := g.BootID()
+	if err != nil {
+		return nil, err
+	}
+	engine, err := docker.New(cfg.DockerHost)
+	if err != nil {
+		return nil, err
+	}
+	vm := cfg.VM
+	if vm == "" {
+		if vm, err = g.BIOSUUID(); err != nil && broken == nil {
+			broken = fmt.Errorf("identify this virtual machine, or set vm in the configuration: %w", err)
+		}
+	}
+	return &service{
+		cfg: cfg, log: log, guest: g, engine: engine, boot: boot, vm: vm,
+		vcenter: newVCenter(cfg, vm, broken, log),
+	}, nil
+}
+
+// serve runs until ctx ends. A ledger that nobody can read is served by silence, which is what dockerd takes for "don't know".
+func (s *service) serve(ctx context.Context) error {
+	socks, err := sockets(ctx, s.cfg)
+	if err != nil {
+		return err
+	}
+	led, err := ledger.Open(s.cfg.StateDir)
+	if errors.Is(err, mooring.ErrCorrupt) {
+		return s.serveNothing(ctx, socks, err)
+	}
+	if err != nil {
+		return err
+	}
+	d, err := s.driver(led)
+	if err != nil {
+		return errors.Join(err, led.Close())
+	}
+	if err := d.Start(ctx); err != nil && ctx.Err() == nil {
+		return errors.Join(err, led.Close())
+	}
+	servers := []*http.Server{plugin.NewServer(d.Handler()), plugin.NewServer(d.AdminHandler(s.about()))}
+	err = s.untilStopped(ctx, servers, socks, d.Run)
+	if s.poweringOff() {
+		draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
+		err = errors.Join(err, d.Drain(draining))
+		cancel()
+	}
+	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutLimit)
+	defer cancel()
+	return errors.Join(err, s.vcenter.Close(leaving), s.engine.Close(), led.Close())
+}
+
+// serveNothing leaves Docker without an answer until the service is stopped or the ledger is rebuilt; either way it returns, and systemd
+// starts the service again.
+func (s *service) serveNothing(ctx context.Context, socks [2]net.Listener, cause error) error {
+	s.log.Error("no request is answered", "err", cause)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	rebuild := func(ctx context.Context) (int, error) {
+		recs, err := plugin.Survey(ctx, s.vcenter, s.guest, s.boot)
+		if err != nil {
+			return 0, err
+		}
+		defer stop()
+		return len(recs), ledger.Rebuild(s.cfg.StateDir, recs)
+	}
+	admin := plugin.LostHandler(s.about(), cause, rebuild)
+	servers := []*http.Server{plugin.NewServer(plugin.Unanswered(s.log)), plugin.NewServer(admin)}
+	return s.untilStopped(ctx, servers, socks, func(ctx context.Context) { <-ctx.Done() })
+}
+
+func (s *service) about() plugin.About {
+	return plugin.About{Version: mooring.Version(), VCenter: s.cfg.VCenter.URL}
+}
+
+func (s *service) driver(led *ledger.Ledger) (*plugin.Driver, error) {
+	moved := led.VM().BIOS != "" && s.vm != "" && !strings.EqualFold(led.VM().BIOS, s.vm)
+	if led.VM().BIOS == "" || moved {
+		if err := led.SetVM(ledger.Identity{BIOS: strings.ToLower(s.vm)}); err != nil {
+			return nil, err
+		}
+	}
+	return plugin.New(plugin.Parts{
+		Disks: s.vcenter, Sidecars: s.vcenter, Attacher: s.vcenter,
+		Guest: s.guest, Devices: s.guest, Containers: s.engine, Ledger: led, Warnings: s.vcenter.Warnings, Log: s.log,
+	}, plugin.Settings{
+		Boot: s.boot, Linger: s.cfg.Linger, BootLinger: s.cfg.BootLinger, Refresh: s.cfg.Refresh,
+		Moved: moved, Behind: led.Behind(),
+	}), nil
+}
+
+// untilStopped serves and runs until ctx ends or a server fails, then answers what is under way.
+func (s *service) untilStopped(ctx context.Context, servers []*http.Server, socks [2]net.Listener, loop func(context.Context)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failed := make(chan error, len(servers))
+	for i, srv := range servers {
+		go func() { failed <- srv.Serve(socks[i]) }()
+	}
+	looped := make(chan struct{})
+	go func() { defer close(looped); loop(ctx) }()
+	notify(s.log, daemon.SdNotifyReady)
+	running := len(servers)
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		running--
+	}
+	notify(s.log, daemon.SdNotifyStopping)
+	closing, stop := context.WithTimeout(context.WithoutCancel(ctx), answerLimit)
+	defer stop()
+	for _, srv := range servers {
+		err = errors.Join(err, srv.Shutdown(closing))
+	}
+	for range running {
+		if e := <-failed; !errors.Is(e, http.ErrServerClosed) {
+			err = errors.Join(err, e)
+		}
+	}
+	cancel()
+	<-looped
+	return err
+}
+
+// vcenter is all that the driver needs of vSphere.
+type vcenter interface {
+	plugin.Disks
+	plugin.Sidecars
+	plugin.Attacher
+	Warnings() []plugin.Warning
+	Close(ctx context.Context) error
+}
+
+func newVCenter(cfg config.Config, vm string, broken error, log *slog.Logger) vcenter {
+	if broken != nil {
+		return unusable{broken}
+	}
+	password, err := cfg.VCenter.Password()
+	if err != nil {
+		return unusable{err}
+	}
+	session, err := esx.NewSession(esx.Account{
+		URL: cfg.VCenter.URL, Username: cfg.VCenter.Username, Password: esx.Secret(password),
+		CAFile: cfg.VCenter.CAFile, Thumbprint: cfg.VCenter.Thumbprint,
+	}, log)
+	if err != nil {
+		return unusable{err}
+	}
+	host := esx.NewHost(session, esx.Where{VM: vm, Datastore: cfg.Datastore, Group: cfg.Group}, log)
+	return connected{host, session}
+}
+
+// connected is vCenter as the configuration names it.
+type connected struct {
+	*esx.Host
+	session *esx.Session
+}
+
+// Warnings returns what vCenter refused and was done without.
+func (c connected) Warnings() []plugin.Warning {
+	var ws []plugin.Warning
+	for _, w := range c.Host.Conditions() {
+		ws = append(ws, plugin.Warning{Name: w.Volume, Text: w.What, Cure: w.Cure})
+	}
+	return ws
+}
+
+// Close ends what is under way and logs out.
+func (c connected) Close(ctx context.Context) error {
+	return errors.Join(c.Host.Close(ctx), c.session.Close(ctx))
+}
+
+// unusable stands in for a vCenter that the configuration does not lead to: everything that needs it says why.
+type unusable struct{ why error }
+
+// Create says why vCenter cannot be used.
+func (u unusable) Create(context.Context, mooring.Spec, mooring.Given) (mooring.Volume, error) {
+	return mooring.Volume{}, u.why
+}
+
+// Find says why vCenter cannot be used.
+func (u unusable) Find(context.Context, mooring.Name) (mooring.Volume, error) {
+	return mooring.Volume{}, u.why
+}
+
+// Names says why vCenter cannot be used.
+func (u unusable) Names(context.Context) ([]mooring.Name, error) { return nil, u.why }
+
+// Delete says why vCenter cannot be used.
+func (u unusable) Delete(context.Context, mooring.Volume) error { return u.why }
+
+// SetFormat says why vCenter cannot be used.
+func (u unusable) SetFormat(context.Context, mooring.Volume, mooring.Format) error { return u.why }
+
+// Attach says why vCenter cannot be used.
+func (u unusable) Attach(context.Context, mooring.Volume) error { return u.why }
+
+// Detach says why vCenter cannot be used.
+func (u unusable) Detach(context.Context, ...mooring.Volume) error { return u.why }
+
+// Machine says why vCenter cannot be used.
+func (u unusable) Machine(context.Context) (mooring.Machine, error) {
+	return mooring.Machine{}, fmt.Errorf("%w: %w", u.why, mooring.ErrUnavailable)
+}
+
+// Warnings has none: nothing is done at all.
+func (u unusable) Warnings() []plugin.Warning { return nil }
+
+// Close has nothing to close.
+func (u unusable) Close(context.Context) error { return nil }
+
+func notify(log *slog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Warn("notify systemd", "err", err)
+	}
+}
+
+// poweringOff says whether systemd is taking the machine down for good. A reboot is not: the disks are wanted again at once.
+func (s *service) poweringOff() bool {
+	jobs, err := systemdJobs()
+	if err != nil {
+		s.log.Debug("ask systemd what it is doing", "err", err)
+		return false
+	}
+	return strings.Contains(jobs, "poweroff.target") || strings.Contains(jobs, "halt.target")
+}
