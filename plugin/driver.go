@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -258,15 +259,7 @@ func (d *Driver) whole(ctx context.Context, rec ledger.Record) (mooring.Volume, 
 
 func (d *Driver) present(disk mooring.DiskID) bool {
 	disks, err := d.Devices.Present()
-	if err != nil {
-		return false
-	}
-	for _, p := range disks {
-		if p == disk {
-			return true
-		}
-	}
-	return false
+	return err == nil && slices.Contains(disks, disk)
 }
 
 // Mountpoint returns the directory that Docker gets, or "" unless the kernel has the volume mounted.

@@ -61,7 +61,7 @@ func TestTwoMountsAtOnceFormatOnce(t *testing.T) {
 	r.create(t, "db")
 	done := make(chan error)
 	for _, id := range []mooring.MountID{"c1", "c2"} {
-		go func() { _, err := r.Mount(t.Context(), "db", id, dockerd1); done <- err }()
+		go func() { _, err := r.Mount(t.Context(), "db", id, dockerd(1)); done <- err }()
 	}
 	for range 2 {
 		if err := <-done; err != nil {
@@ -82,22 +82,22 @@ func TestG5DiskLingersThenGoes(t *testing.T) {
 		r := newRig(t, newWorld(), t.TempDir())
 		stop := r.run(t)
 		r.create(t, "db")
-		r.mount(t, "db", "c1", dockerd1)
-		r.unmount(t, "db", "c1")
-		time.Sleep(9 * time.Second)
-		r.mount(t, "db", "c1", dockerd1)
+		r.mount(t, "db", "c1", dockerd(1))
+		r.unmount(t, "db")
+		pass(9 * time.Second)
+		r.mount(t, "db", "c1", dockerd(1))
 		if n := r.world.count("attach"); n != 1 {
 			t.Errorf("a restart cost %d attaches, want 1 in all", n)
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if d := r.world.disk("db"); !d.attached || !d.mounted {
 			t.Errorf("a held volume was let go: %+v", d)
 		}
-		r.unmount(t, "db", "c1")
+		r.unmount(t, "db")
 		if d := r.world.disk("db"); d.mounted || !d.attached {
 			t.Errorf("after the last holder: got %+v, want unmounted and attached", d)
 		}
-		time.Sleep(12 * time.Second)
+		pass(12 * time.Second)
 		if d := r.world.disk("db"); d.attached {
 			t.Error("the disk lingers for ever")
 		}
@@ -112,12 +112,12 @@ func TestG5DetachesInOneBatch(t *testing.T) {
 		stop := r.run(t)
 		for _, name := range []mooring.Name{"v1", "v2", "v3"} {
 			r.create(t, name)
-			r.mount(t, name, "c1", dockerd1)
+			r.mount(t, name, "c1", dockerd(1))
 		}
 		for _, name := range []mooring.Name{"v1", "v2", "v3"} {
-			r.unmount(t, name, "c1")
+			r.unmount(t, name)
 		}
-		time.Sleep(15 * time.Second)
+		pass(15 * time.Second)
 		if n := r.world.count("detach"); n != 1 {
 			t.Errorf("detached in %d tasks, want 1", n)
 		}
@@ -131,14 +131,14 @@ func TestG4BusyDiskStaysAndIsReported(t *testing.T) {
 		r := newRig(t, newWorld(), t.TempDir())
 		stop := r.run(t)
 		r.create(t, "db")
-		r.mount(t, "db", "c1", dockerd1)
+		r.mount(t, "db", "c1", dockerd(1))
 		r.world.set(func() { r.world.disks["db"].open = true })
-		r.unmount(t, "db", "c1")
-		time.Sleep(4 * time.Minute)
+		r.unmount(t, "db")
+		pass(4 * time.Minute)
 		if got := r.conditions(t); len(got) != 0 {
 			t.Errorf("reported after four minutes: %v", got)
 		}
-		time.Sleep(2 * time.Minute)
+		pass(2 * time.Minute)
 		if got := r.conditions(t); len(got) != 1 || got[0] != "busy" {
 			t.Errorf("conditions: got %v, want busy", got)
 		}
@@ -146,7 +146,7 @@ func TestG4BusyDiskStaysAndIsReported(t *testing.T) {
 			t.Error("a busy disk was detached")
 		}
 		r.world.set(func() { r.world.disks["db"].open = false })
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		if d := r.world.disk("db"); d.attached || len(r.conditions(t)) != 0 {
 			t.Errorf("a disk that is free again: got %+v, conditions %v", d, r.conditions(t))
 		}
@@ -160,12 +160,12 @@ func TestG4FailedUnmountDetachesNothing(t *testing.T) {
 		r := newRig(t, newWorld(), t.TempDir())
 		stop := r.run(t)
 		r.create(t, "db")
-		r.mount(t, "db", "c1", dockerd1)
+		r.mount(t, "db", "c1", dockerd(1))
 		r.world.set(func() { r.world.closeErr = mooring.ErrInUse })
 		if err := r.Unmount(t.Context(), "db", "c1"); !errors.Is(err, mooring.ErrInUse) {
 			t.Errorf("unmount: got %v, want ErrInUse", err)
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if d := r.world.disk("db"); !d.attached || r.world.count("detach") != 0 {
 			t.Errorf("after a failed unmount: got %+v", d)
 		}
@@ -177,13 +177,13 @@ func TestG4FailedUnmountDetachesNothing(t *testing.T) {
 func TestG6RemoveRefusesHeldVolume(t *testing.T) {
 	r := newRig(t, newWorld(), t.TempDir())
 	r.create(t, "db")
-	r.mount(t, "db", "c1", dockerd1)
+	r.mount(t, "db", "c1", dockerd(1))
 	err := r.Remove(t.Context(), "db")
 	var hint *mooring.HintError
 	if !errors.Is(err, mooring.ErrInUse) || !errors.As(err, &hint) || !strings.Contains(hint.Hint, "docker ps") {
 		t.Errorf("remove: got %v, want ErrInUse with a hint", err)
 	}
-	r.unmount(t, "db", "c1")
+	r.unmount(t, "db")
 	if err := r.Remove(t.Context(), "db"); err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +197,7 @@ func TestG7DiskOfAnotherMachine(t *testing.T) {
 	r := newRig(t, newWorld(), t.TempDir())
 	r.create(t, "db")
 	r.world.set(func() { r.world.disks["db"].owner = "docker2" })
-	_, err := r.Mount(t.Context(), "db", "c1", dockerd1)
+	_, err := r.Mount(t.Context(), "db", "c1", dockerd(1))
 	if !errors.Is(err, mooring.ErrInUse) || !strings.Contains(err.Error(), "docker2") {
 		t.Errorf("mount: got %v, want ErrInUse naming docker2", err)
 	}
@@ -214,15 +214,15 @@ func TestG9VCenterDown(t *testing.T) {
 	r := newRig(t, newWorld(), t.TempDir())
 	r.create(t, "db")
 	r.create(t, "web")
-	r.mount(t, "db", "c1", dockerd1)
+	r.mount(t, "db", "c1", dockerd(1))
 	r.world.set(func() { r.world.down = true })
-	r.unmount(t, "db", "c1")
-	r.mount(t, "db", "c1", dockerd1)
-	if _, err := r.Mount(t.Context(), "web", "c2", dockerd1); !errors.Is(err, mooring.ErrUnavailable) {
+	r.unmount(t, "db")
+	r.mount(t, "db", "c1", dockerd(1))
+	if _, err := r.Mount(t.Context(), "web", "c2", dockerd(1)); !errors.Is(err, mooring.ErrUnavailable) {
 		t.Errorf("mount of a detached volume: got %v, want ErrUnavailable", err)
 	}
 	r.world.set(func() { r.world.down = false })
-	r.mount(t, "web", "c2", dockerd1)
+	r.mount(t, "web", "c2", dockerd(1))
 }
 
 // G14: dockerd gets its answer before it gives up, with how far the work has come; the work goes on, and the next Mount joins it.
@@ -232,7 +232,7 @@ func TestG14SlowCheckIsAnsweredAndJoined(t *testing.T) {
 		r.create(t, "db")
 		r.world.opening = make(chan struct{})
 		ctx, cancel := context.WithTimeout(t.Context(), 110*time.Second)
-		_, err := r.Mount(ctx, "db", "c1", dockerd1)
+		_, err := r.Mount(ctx, "db", "c1", dockerd(1))
 		cancel()
 		if !errors.Is(err, mooring.ErrUnavailable) || !strings.Contains(err.Error(), "checking, 30 %") {
 			t.Errorf("slow mount: got %v, want how far it has come", err)
@@ -241,7 +241,7 @@ func TestG14SlowCheckIsAnsweredAndJoined(t *testing.T) {
 			t.Errorf("holders: got %v, want none: nobody took the answer", hs)
 		}
 		second := make(chan error)
-		go func() { _, err := r.Mount(t.Context(), "db", "c2", dockerd1); second <- err }()
+		go func() { _, err := r.Mount(t.Context(), "db", "c2", dockerd(1)); second <- err }()
 		synctest.Wait()
 		close(r.world.opening)
 		if err := <-second; err != nil {
@@ -250,7 +250,7 @@ func TestG14SlowCheckIsAnsweredAndJoined(t *testing.T) {
 		if d := r.world.disk("db"); d.formatted != 1 {
 			t.Errorf("formatted %d times, want once", d.formatted)
 		}
-		if hs := r.holders(t, "db"); len(hs) != 1 || hs[0] != (ledger.Holder{ID: "c2", Count: 1, Boot: "boot-1", Dockerd: dockerd1}) {
+		if hs := r.holders(t, "db"); len(hs) != 1 || hs[0] != (ledger.Holder{ID: "c2", Count: 1, Boot: "boot-1", Dockerd: dockerd(1)}) {
 			t.Errorf("holders: got %v, want c2", hs)
 		}
 	})

@@ -12,6 +12,9 @@ type Observation = observation
 // Action is one line of a plan.
 type Action = action
 
+// Step is what a plan does about a volume.
+type Step = step
+
 // Plan makes a plan.
 func Plan(o Observation) []Action { return plan(o) }
 

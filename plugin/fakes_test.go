@@ -332,9 +332,10 @@ func (r *rig) mount(t *testing.T, name mooring.Name, id mooring.MountID, from le
 	}
 }
 
-func (r *rig) unmount(t *testing.T, name mooring.Name, id mooring.MountID) {
+// unmount lets c1 go.
+func (r *rig) unmount(t *testing.T, name mooring.Name) {
 	t.Helper()
-	if err := r.Unmount(t.Context(), name, id); err != nil {
+	if err := r.Unmount(t.Context(), name, "c1"); err != nil {
 		t.Fatalf("unmount %s: %v", name, err)
 	}
 }
@@ -379,3 +380,6 @@ func (r *rig) conditions(t *testing.T) []string {
 	}
 	return codes
 }
+
+// pass lets time pass in a synctest bubble.
+func pass(d time.Duration) { <-time.After(d) }

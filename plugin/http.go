@@ -162,8 +162,7 @@ func answer(w http.ResponseWriter, result any) {
 // errorText is the error with its hint: dockerd shows one string.
 func errorText(err error) string {
 	text := strings.ReplaceAll(err.Error(), "\n", "; ")
-	var hint *mooring.HintError
-	if errors.As(err, &hint) {
+	if hint, ok := errors.AsType[*mooring.HintError](err); ok {
 		text += " (hint: " + hint.Hint + ")"
 	}
 	return text

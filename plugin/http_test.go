@@ -118,7 +118,7 @@ func TestG10NoAnswerWithoutALedger(t *testing.T) {
 func TestAdminSocket(t *testing.T) {
 	r := newRig(t, newWorld(), t.TempDir())
 	r.create(t, "db")
-	r.mount(t, "db", "c1", dockerd1)
+	r.mount(t, "db", "c1", dockerd(1))
 	get := func(path string, into any) int {
 		t.Helper()
 		rec := httptest.NewRecorder()

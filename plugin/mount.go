@@ -78,16 +78,14 @@ func (d *Driver) fresh(ctx context.Context, vol mooring.Volume) (mooring.Volume,
 		return vol, nil
 	}
 	found, err := d.Disks.Find(ctx, vol.Name)
-	switch {
-	case err != nil && !errors.Is(err, mooring.ErrNotFound):
-		vol.Format = mooring.FormatUnknown
-		return vol, fmt.Errorf("read whether the volume was formatted: %w", err)
-	case err != nil || found.Disk != vol.Disk:
-		vol.Format = mooring.FormatUnknown
-		return vol, nil
-	default:
+	if err == nil && found.Disk == vol.Disk {
 		return found, nil
 	}
+	vol.Format = mooring.FormatUnknown
+	if err != nil {
+		return vol, fmt.Errorf("read whether the volume was formatted: %w", err)
+	}
+	return vol, nil
 }
 
 // Unmount lets id go. With the last holder the filesystem is unmounted, and the disk lingers. An ID that is not known has

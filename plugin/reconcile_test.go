@@ -1,6 +1,7 @@
 package plugin_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/mooring-sh/mooring"
@@ -46,12 +47,12 @@ func TestPlan(t *testing.T) {
 	} {
 		c.o.Boot = "now"
 		c.o.Records = []ledger.Record{{Volume: mooring.Volume{Spec: mooring.Spec{Name: "db"}, Disk: ourDisk}, Holders: c.holders}}
-		got := ""
-		for _, a := range plugin.Plan(c.o) {
-			got += string(a.Step)
+		want := []plugin.Action{{Name: "db", Step: plugin.Step(c.want)}}
+		if c.want == "" {
+			want = nil
 		}
-		if got != c.want {
-			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		if got := plugin.Plan(c.o); !slices.Equal(got, want) {
+			t.Errorf("%s: got %v, want %v", name, got, want)
 		}
 	}
 }
@@ -64,15 +65,13 @@ func TestPlanAdoptsWhatTheLedgerLost(t *testing.T) {
 	}
 }
 
-var ( //nolint:gochecknoglobals // two dockerds
-	dockerd1 = ledger.Instance{PID: 10, Start: 100}
-	dockerd2 = ledger.Instance{PID: 20, Start: 200}
-)
+// dockerd returns one of two daemons.
+func dockerd(n int) ledger.Instance { return ledger.Instance{PID: 10 * n, Start: uint64(100 * n)} }
 
 // G12: docker cp mounts and unmounts with a running container's ID.
 func TestG12HoldersAreCounted(t *testing.T) {
-	hs := plugin.Hold(nil, "c1", "now", dockerd1)
-	hs = plugin.Hold(hs, "c1", "now", dockerd1)
+	hs := plugin.Hold(nil, "c1", "now", dockerd(1))
+	hs = plugin.Hold(hs, "c1", "now", dockerd(1))
 	hs, known := plugin.LetGo(hs, "c1")
 	if !known || len(hs) != 1 || hs[0].Count != 1 {
 		t.Errorf("after docker cp: got %v, want c1 held once", hs)
@@ -88,21 +87,21 @@ func TestG12HoldersAreCounted(t *testing.T) {
 
 // G12: after a crash of dockerd no unmount comes for its mounts, and the container mounts with its old ID.
 func TestG12SameIDFromNewerDockerdReplacesTheCount(t *testing.T) {
-	hs := plugin.Hold(nil, "c1", "now", dockerd1)
-	hs = plugin.Hold(hs, "c1", "now", dockerd1)
-	hs = plugin.Hold(hs, "c1", "now", dockerd2)
-	if len(hs) != 1 || hs[0].Count != 1 || hs[0].Dockerd != dockerd2 {
+	hs := plugin.Hold(nil, "c1", "now", dockerd(1))
+	hs = plugin.Hold(hs, "c1", "now", dockerd(1))
+	hs = plugin.Hold(hs, "c1", "now", dockerd(2))
+	if len(hs) != 1 || hs[0].Count != 1 || hs[0].Dockerd != dockerd(2) {
 		t.Errorf("got %v, want c1 held once by the newer dockerd", hs)
 	}
 }
 
 func TestSettle(t *testing.T) {
-	hs := plugin.Hold(plugin.Hold(nil, "old", "now", dockerd1), "new", "now", dockerd2)
-	if got := plugin.Settle(hs, dockerd2, false); len(got) != 1 || got[0].ID != "new" {
+	hs := plugin.Hold(plugin.Hold(nil, "old", "now", dockerd(1)), "new", "now", dockerd(2))
+	if got := plugin.Settle(hs, dockerd(2), false); len(got) != 1 || got[0].ID != "new" {
 		t.Errorf("no container runs: got %v, want new only", got)
 	}
-	got := plugin.Settle(hs, dockerd2, true)
-	if len(got) != 2 || got[0].Dockerd != dockerd2 {
+	got := plugin.Settle(hs, dockerd(2), true)
+	if len(got) != 2 || got[0].Dockerd != dockerd(2) {
 		t.Errorf("a container lived on: got %v, want both held under the newer dockerd", got)
 	}
 }

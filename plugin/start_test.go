@@ -46,7 +46,7 @@ func TestG8RestoresWithoutVCenter(t *testing.T) {
 		dir := t.TempDir()
 		r := newRig(t, newWorld(), dir)
 		r.create(t, "db")
-		r.mount(t, "db", "c1", dockerd1)
+		r.mount(t, "db", "c1", dockerd(1))
 		r = r.reboot(t, dir)
 		r.world.set(func() { r.world.down, r.world.dockerDown = true, true })
 		r.start(t)
@@ -57,17 +57,17 @@ func TestG8RestoresWithoutVCenter(t *testing.T) {
 			t.Errorf("holders: got %v, want none of the boot before", hs)
 		}
 		stop := r.run(t)
-		r.Seen(t.Context(), dockerd2)
-		time.Sleep(10 * time.Minute)
+		r.Seen(t.Context(), dockerd(2))
+		pass(10 * time.Minute)
 		if d := r.world.disk("db"); !d.mounted {
 			t.Error("let go before Docker's API answered")
 		}
 		r.world.set(func() { r.world.down, r.world.dockerDown = false, false })
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if d := r.world.disk("db"); !d.mounted {
 			t.Error("let go within two minutes of Docker's API answering")
 		}
-		time.Sleep(2 * time.Minute)
+		pass(2 * time.Minute)
 		if d := r.world.disk("db"); d.mounted || d.attached {
 			t.Errorf("nobody wants it: got %+v, want detached", d)
 		}
@@ -81,7 +81,7 @@ func TestG8FetchesAbsentDisksAndReportsFailures(t *testing.T) {
 	r := newRig(t, newWorld(), dir)
 	for _, name := range []mooring.Name{"absent", "damaged", "whole"} {
 		r.create(t, name)
-		r.mount(t, name, "c1", dockerd1)
+		r.mount(t, name, "c1", dockerd(1))
 	}
 	r.world.set(func() {
 		r.world.disks["absent"].attached = false
@@ -89,7 +89,7 @@ func TestG8FetchesAbsentDisksAndReportsFailures(t *testing.T) {
 	})
 	r = r.reboot(t, dir)
 	r.start(t)
-	r.mount(t, "absent", "c1", dockerd2) // joins the work
+	r.mount(t, "absent", "c1", dockerd(2)) // joins the work
 	if d := r.world.disk("whole"); !d.mounted {
 		t.Error("a damaged volume keeps a whole one down")
 	}
@@ -108,18 +108,18 @@ func TestG5LeftoversOfAKilledPlugin(t *testing.T) {
 		r := newRig(t, newWorld(), dir)
 		r.create(t, "left")
 		r.create(t, "held")
-		r.mount(t, "held", "c1", dockerd1)
+		r.mount(t, "held", "c1", dockerd(1))
 		r.kill(t)
 		r.world.set(func() { r.world.disks["left"].attached = true })
 		r = newRig(t, r.world, dir)
 		r.start(t)
 		stop := r.run(t)
-		time.Sleep(12 * time.Second)
+		pass(12 * time.Second)
 		if d := r.world.disk("left"); d.attached {
 			t.Error("a leftover stays attached")
 		}
 		r.world.set(func() { r.world.disks["left"].attached = true }) // a task that outlived the plugin
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if d := r.world.disk("left"); d.attached {
 			t.Error("a late leftover stays attached")
 		}
@@ -135,7 +135,7 @@ func TestG5CloneAttachesNothing(t *testing.T) {
 	dir := t.TempDir()
 	r := newRig(t, newWorld(), dir)
 	r.create(t, "db")
-	r.mount(t, "db", "c1", dockerd1)
+	r.mount(t, "db", "c1", dockerd(1))
 	r.world.set(func() { r.world.disks["db"].attached = false })
 	r = r.reboot(t, dir, func(s *plugin.Settings) { s.Moved = true })
 	r.start(t)
@@ -152,21 +152,21 @@ func TestG12HoldersOfAKilledDockerd(t *testing.T) {
 		stop := r.run(t)
 		for _, name := range []mooring.Name{"lives", "died", "again"} {
 			r.create(t, name)
-			r.mount(t, name, "c-"+mooring.MountID(name), dockerd1)
+			r.mount(t, name, "c-"+mooring.MountID(name), dockerd(1))
 		}
 		r.world.set(func() { r.world.dockerDown = true; r.world.running = map[mooring.Name][]string{"lives": {"web"}} })
-		r.Seen(t.Context(), dockerd2)
-		r.mount(t, "again", "c-again", dockerd2) // restart: always
-		time.Sleep(time.Minute)
+		r.Seen(t.Context(), dockerd(2))
+		r.mount(t, "again", "c-again", dockerd(2)) // restart: always
+		pass(time.Minute)
 		if hs := r.holders(t, "died"); len(hs) != 1 {
 			t.Errorf("before the API answers: got %v, want c-died", hs)
 		}
 		r.world.set(func() { r.world.dockerDown = false })
-		time.Sleep(20 * time.Second)
+		pass(20 * time.Second)
 		if d := r.world.disk("died"); d.attached || len(r.holders(t, "died")) != 0 {
 			t.Errorf("a volume whose container died: got %+v, holders %v", d, r.holders(t, "died"))
 		}
-		for name, from := range map[mooring.Name]ledger.Instance{"lives": dockerd2, "again": dockerd2} {
+		for name, from := range map[mooring.Name]ledger.Instance{"lives": dockerd(2), "again": dockerd(2)} {
 			if hs := r.holders(t, name); len(hs) != 1 || hs[0].Dockerd != from || !r.world.disk(name).mounted {
 				t.Errorf("%s: got %v", name, hs)
 			}
@@ -182,10 +182,10 @@ func TestDrainDetachesWhatNobodyHolds(t *testing.T) {
 		stop := r.run(t)
 		for _, name := range []mooring.Name{"v1", "v2", "held"} {
 			r.create(t, name)
-			r.mount(t, name, "c1", dockerd1)
+			r.mount(t, name, "c1", dockerd(1))
 		}
-		r.unmount(t, "v1", "c1")
-		r.unmount(t, "v2", "c1")
+		r.unmount(t, "v1")
+		r.unmount(t, "v2")
 		stop()
 		if n := r.world.count("detach"); n != 0 {
 			t.Errorf("stopping detached in %d tasks, want 0", n)
@@ -208,12 +208,12 @@ func TestListing(t *testing.T) {
 			t.Fatal(err)
 		}
 		stop := r.run(t)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if got := r.List(); len(got) != 2 {
 			t.Errorf("after a listing: got %v, want ours and theirs", got)
 		}
 		r.world.set(func() { r.world.disks = map[mooring.Name]*disk{}; r.world.down = true })
-		time.Sleep(5 * time.Minute)
+		pass(5 * time.Minute)
 		if got := r.List(); len(got) != 2 {
 			t.Errorf("with vCenter down: got %v, want both", got)
 		}
@@ -221,11 +221,11 @@ func TestListing(t *testing.T) {
 			t.Errorf("conditions: got %v, want vcenter", got)
 		}
 		r.world.set(func() { r.world.down = false })
-		time.Sleep(31 * time.Second)
+		pass(31 * time.Second)
 		if got := r.List(); len(got) != 2 {
 			t.Errorf("after one listing without them: got %v, want both", got)
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if got := r.List(); len(got) != 1 || got[0].Volume.Name != "ours" {
 			t.Errorf("after two listings: got %v, want ours", got)
 		}
@@ -247,7 +247,7 @@ func TestG10SurveyRebuildsTheLedger(t *testing.T) {
 	r := newRig(t, newWorld(), t.TempDir())
 	r.create(t, "db")
 	r.create(t, "web")
-	r.mount(t, "db", "c1", dockerd1)
+	r.mount(t, "db", "c1", dockerd(1))
 	recs, err := plugin.Survey(t.Context(), r.world, r.world, "boot-1")
 	if err != nil {
 		t.Fatal(err)
@@ -282,7 +282,7 @@ func TestG10BehindLedgerDoesNotSayGone(t *testing.T) {
 		}
 		stop := r.run(t)
 		r.world.set(func() { r.world.down = false })
-		time.Sleep(31 * time.Second)
+		pass(31 * time.Second)
 		if _, err := r.Get(t.Context(), "db"); err != nil {
 			t.Errorf("get after a complete listing: %v", err)
 		}

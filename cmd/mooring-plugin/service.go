@@ -82,10 +82,10 @@ func (s *service) serve(ctx context.Context) error {
 	}
 	servers := []*http.Server{plugin.NewServer(d.Handler()), plugin.NewServer(d.AdminHandler(s.about()))}
 	err = s.untilStopped(ctx, servers, socks, d.Run)
-	if s.poweringOff() {
-		draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
+	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
+	defer cancel()
+	if s.poweringOff(draining) {
 		err = errors.Join(err, d.Drain(draining))
-		cancel()
 	}
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutLimit)
 	defer cancel()
@@ -259,8 +259,8 @@ func notify(log *slog.Logger, state string) {
 }
 
 // poweringOff says whether systemd is taking the machine down for good. A reboot is not: the disks are wanted again at once.
-func (s *service) poweringOff() bool {
-	jobs, err := systemdJobs()
+func (s *service) poweringOff(ctx context.Context) bool {
+	jobs, err := systemdJobs(ctx)
 	if err != nil {
 		s.log.Debug("ask systemd what it is doing", "err", err)
 		return false

@@ -65,7 +65,7 @@ func listen(ctx context.Context, path string) (net.Listener, error) {
 }
 
 // systemdJobs returns what systemd is about to start and stop.
-func systemdJobs() (string, error) {
-	out, err := exec.Command("systemctl", "list-jobs", "--plain", "--no-legend").Output()
+func systemdJobs(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "systemctl", "list-jobs", "--plain", "--no-legend").Output()
 	return string(out), err
 }
