@@ -20,15 +20,15 @@ const (
 )
 
 // startVCenter gives the script a vCenter of its own over TLS, its certificate in ca.pem, and the variables that an administrator sets:
-// vcenter. It knows one user, and refuses others as vCenter does.
-// Simulators that are made at the same time share tables of govmomi's without a lock, so that one waits for the other.
-func startVCenter(making *sync.Mutex) func(*testscript.TestScript, bool, []string) {
+// vcenter. It knows one user, and refuses others as vCenter does. govmomi's simulators share profiles without a lock, so that a
+// script waits for the end of the one before.
+func startVCenter(turn *sync.Mutex) func(*testscript.TestScript, bool, []string) {
 	return func(ts *testscript.TestScript, neg bool, args []string) {
 		if len(args) != 0 || neg {
 			ts.Fatalf("usage: vcenter")
 		}
-		making.Lock()
-		defer making.Unlock()
+		turn.Lock()
+		ts.Defer(turn.Unlock)
 		serveVCenter(ts)
 	}
 }
