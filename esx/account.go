@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/url"
 	"os"
@@ -27,6 +28,9 @@ func (Secret) GoString() string { return hidden }
 
 // LogValue returns "(hidden)".
 func (Secret) LogValue() slog.Value { return slog.StringValue(hidden) }
+
+// Format writes "(hidden)" for every verb, those that make no sense included.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
 
 // MarshalText returns "(hidden)".
 func (Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }

@@ -26,15 +26,14 @@ var errUndone = fmt.Errorf("vCenter reports success, but the hardware list does 
 // carryOut reads the hardware list, does in one task what is still to be done, and reads the list again, until every change is settled. It
 // never believes a task: what the list shows is so, whoever did it and whatever the task's outcome was. A returned error goes for all that are not settled.
 func (h *Host) carryOut(ctx context.Context, p *place, changes []*change) error {
-	busyPause := firstBusyPause
-	races, version := 0, ""
+	patience := patience{pause: firstBusyPause}
 	last := errUndone
 	for {
 		hw, err := h.readHardware(ctx, p)
 		if err != nil {
-			return h.gone(changes, err)
+			return gone(changes, err)
 		}
-		todo := unsettled(compare(hw, changes))
+		todo := compare(hw, changes)
 		if err := h.clear(ctx, p, todo); err != nil {
 			return err
 		}
@@ -42,32 +41,68 @@ func (h *Host) carryOut(ctx context.Context, p *place, changes []*change) error 
 		if len(todo) == 0 {
 			return nil
 		}
-		if races > maxRaces {
+		if patience.races > maxRaces {
 			return h.blame(ctx, p, todo, last)
 		}
-		last = h.reconfigure(ctx, p, spec)
-		switch c := classOf(last); {
-		case last == nil:
-			last = errUndone
-			races++
-		case c == conflict:
-			if races++; hw.version == version { // nobody has changed anything: it is not a race, or not for long
-				races += maxRaces / 2
-			}
-			version = hw.version
-		case c == busy, c == unknown && !errors.Is(last, errStalled):
-			if pause(ctx, busyPause) != nil {
+		err = h.reconfigure(ctx, p, spec)
+		if err == nil {
+			err = errUndone
+		}
+		last = err
+		switch wait, n := patience.after(last, hw.version); n {
+		case again:
+			if wait > 0 && pause(ctx, wait) != nil {
 				return last
 			}
-			if busyPause = min(2*busyPause, lastBusyPause); c == unknown {
-				races++
-			}
-		case c == unreachable, c == unknown, c == session, c == refused, ctx.Err() != nil:
+		case giveUp:
 			return last
-		default:
+		case judge:
 			return h.blame(ctx, p, todo, last)
 		}
 	}
+}
+
+// next is what to do after a task.
+type next int
+
+const (
+	again  next = iota // read the hardware list and do what is left
+	giveUp             // vCenter cannot be asked
+	judge              // something in the task is wrong
+)
+
+// patience decides how often a task is tried again.
+type patience struct {
+	races   int           // tries that somebody else's change has spoiled
+	version string        // of the hardware list before the last of them
+	pause   time.Duration // the next one for a busy machine
+}
+
+// after returns what to do after a task that ended with err on that version of the hardware, and how long to wait before.
+func (p *patience) after(err error, version string) (time.Duration, next) {
+	c := classOf(err)
+	switch {
+	case errors.Is(err, errUndone):
+		p.races++
+		return 0, again
+	case c == conflict:
+		// Where nobody has changed anything it is not a race, or not for long.
+		if p.races++; version == p.version {
+			p.races += maxRaces / 2
+		}
+		p.version = version
+		return 0, again
+	case errors.Is(err, errStalled), c == unreachable, c == session, c == refused, errors.Is(err, context.Canceled):
+		return 0, giveUp
+	case c == busy, c == unknown:
+		if c == unknown {
+			p.races++
+		}
+		wait := p.pause
+		p.pause = min(2*wait, lastBusyPause)
+		return wait, again
+	}
+	return 0, judge
 }
 
 // blame finds out which of several changes made a task fail, by halves, so that one bad disk does not keep others away. A task changes everything or nothing;
@@ -104,7 +139,7 @@ func (h *Host) blame(ctx context.Context, p *place, todo []*change, cause error)
 	return fmt.Errorf("%s %s: %w", verb, c.vol.Backing, cause)
 }
 
-// compare settles what the hardware list shows to be so already.
+// compare settles what the hardware list shows to be so already, and returns the rest.
 func compare(hw hardware, changes []*change) []*change {
 	for _, c := range changes {
 		if c.settled() {
@@ -125,7 +160,7 @@ func compare(hw hardware, changes []*change) []*change {
 			c.settle(c.wrong)
 		}
 	}
-	return changes
+	return unsettled(changes)
 }
 
 func unsettled(changes []*change) []*change {
@@ -218,7 +253,7 @@ func (h *Host) reconfigure(ctx context.Context, p *place, spec types.VirtualMach
 }
 
 // gone settles removals when the machine itself is no more: then it has no disk either.
-func (h *Host) gone(changes []*change, err error) error {
+func gone(changes []*change, err error) error {
 	if errors.Is(err, mooring.ErrNotFound) {
 		for _, c := range changes {
 			if c.remove && !c.settled() {

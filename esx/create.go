@@ -176,7 +176,7 @@ func (h *Host) createDisk(ctx context.Context, p *place, vol mooring.Volume) err
 		switch {
 		case err == nil:
 			return nil
-		case attempt < readAttempts && (c == busy || c == unknown || c == storage) && !errors.Is(err, errStalled) && ctx.Err() == nil:
+		case attempt < readAttempts && (c == busy || c == unknown) && !errors.Is(err, errStalled) && ctx.Err() == nil:
 			if err := pause(ctx, readPause); err != nil {
 				return explain(err)
 			}

@@ -53,68 +53,57 @@ type verdict struct {
 	class    class
 }
 
-// verdicts has every fault that is told from others, by the name of its type in the vSphere Web Services API.
-var verdicts = map[string]verdict{
-	"TaskInProgress":     {mooring.ErrUnavailable, busy},
-	"VAppTaskInProgress": {mooring.ErrUnavailable, busy},
+// verdictOf returns what the fault of that type (as the vSphere Web Services API names it) means, and whether it is told from others at all.
+func verdictOf(name string) (verdict, bool) {
+	switch name {
+	case "TaskInProgress", "VAppTaskInProgress":
+		return verdict{mooring.ErrUnavailable, busy}, true
+	case "ConcurrentAccess":
+		return verdict{mooring.ErrUnavailable, conflict}, true
+	case "InvalidDeviceSpec", "InvalidDeviceOperation":
+		return verdict{mooring.ErrInvalid, conflict}, true
+	case "NotAuthenticated", "InvalidCollectorVersion", "PbmFaultInvalidLogin":
+		return verdict{mooring.ErrUnavailable, session}, true
+	case "InvalidLogin", "NoClientCertificate":
+		return verdict{mooring.ErrUnavailable, refused}, true
+	case "Timedout", "HostCommunication", "HostNotConnected", "HostNotReachable", "RequestCanceled", "SystemError":
+		return verdict{mooring.ErrUnavailable, unknown}, true
+	case "InvalidState", "InvalidPowerState":
+		return verdict{mooring.ErrUnavailable, ask}, true
+	case "ResourceInUse":
+		return verdict{mooring.ErrInUse, ask}, true
+	case "FileLocked", "CannotAccessFile":
+		return verdict{mooring.ErrFenced, ask}, true
+	case "InaccessibleDatastore", "InvalidDatastoreState", "HostConfigFault":
+		return verdict{mooring.ErrUnavailable, storage}, true
+	case "FileAlreadyExists", "AlreadyExists", "DuplicateName":
+		return verdict{mooring.ErrExists, done}, true
+	case "FileNotFound", "NotFound", "ManagedObjectNotFound":
+		return verdict{mooring.ErrNotFound, done}, true
+	}
+	if v, ok := permanentVerdict(name); ok {
+		return v, true
+	}
+	// The storage policy service has a family of its own.
+	return verdict{mooring.ErrPolicy, permanent}, strings.HasPrefix(name, "Pbm")
+}
 
-	"ConcurrentAccess":       {mooring.ErrUnavailable, conflict},
-	"InvalidDeviceSpec":      {mooring.ErrInvalid, conflict},
-	"InvalidDeviceOperation": {mooring.ErrInvalid, conflict},
-
-	"NotAuthenticated":        {mooring.ErrUnavailable, session},
-	"InvalidCollectorVersion": {mooring.ErrUnavailable, session},
-	"InvalidLogin":            {mooring.ErrUnavailable, refused},
-	"NoClientCertificate":     {mooring.ErrUnavailable, refused},
-	"PbmFaultInvalidLogin":    {mooring.ErrUnavailable, session},
-
-	"Timedout":          {mooring.ErrUnavailable, unknown},
-	"HostCommunication": {mooring.ErrUnavailable, unknown},
-	"HostNotConnected":  {mooring.ErrUnavailable, unknown},
-	"HostNotReachable":  {mooring.ErrUnavailable, unknown},
-	"RequestCanceled":   {mooring.ErrUnavailable, unknown},
-	"SystemError":       {mooring.ErrUnavailable, unknown},
-
-	"InvalidState":      {mooring.ErrUnavailable, ask},
-	"InvalidPowerState": {mooring.ErrUnavailable, ask},
-	"ResourceInUse":     {mooring.ErrInUse, ask},
-	"PbmResourceInUse":  {mooring.ErrInUse, permanent},
-	"FileLocked":        {mooring.ErrFenced, ask},
-	"CannotAccessFile":  {mooring.ErrFenced, ask},
-
-	"InaccessibleDatastore": {mooring.ErrUnavailable, storage},
-	"InvalidDatastoreState": {mooring.ErrUnavailable, storage},
-	"HostConfigFault":       {mooring.ErrUnavailable, storage},
-
-	"FileAlreadyExists":     {mooring.ErrExists, done},
-	"AlreadyExists":         {mooring.ErrExists, done},
-	"DuplicateName":         {mooring.ErrExists, done},
-	"PbmDuplicateName":      {mooring.ErrExists, permanent},
-	"FileNotFound":          {mooring.ErrNotFound, done},
-	"NotFound":              {mooring.ErrNotFound, done},
-	"ManagedObjectNotFound": {mooring.ErrNotFound, done},
-
-	"NoPermission":                  {mooring.ErrInvalid, permanent},
-	"InvalidArgument":               {mooring.ErrInvalid, permanent},
-	"InvalidName":                   {mooring.ErrInvalid, permanent},
-	"InvalidDatastore":              {mooring.ErrNotFound, permanent},
-	"InvalidDatastorePath":          {mooring.ErrInvalid, permanent},
-	"NotSupported":                  {mooring.ErrInvalid, permanent},
-	"NotImplemented":                {mooring.ErrInvalid, permanent},
-	"MethodNotFound":                {mooring.ErrInvalid, permanent},
-	"MethodDisabled":                {mooring.ErrInvalid, permanent},
-	"RestrictedVersion":             {mooring.ErrInvalid, permanent},
-	"InvalidController":             {mooring.ErrInvalid, permanent},
-	"DeviceUnsupportedForVmVersion": {mooring.ErrInvalid, permanent},
-	"NoDiskSpace":                   {mooring.ErrCapacity, permanent},
-	"TooManyDevices":                {mooring.ErrCapacity, permanent},
-	"PbmFault":                      {mooring.ErrPolicy, permanent},
-	"PbmFaultNotFound":              {mooring.ErrNotFound, permanent},
-	"PbmFaultNoPermission":          {mooring.ErrInvalid, permanent},
-	"PbmFaultProfileStorageFault":   {mooring.ErrPolicy, permanent},
-	"PbmCompatibilityCheckFault":    {mooring.ErrPolicy, permanent},
-	"PbmPropertyMismatchFault":      {mooring.ErrPolicy, permanent},
-	"PbmNonExistentHubs":            {mooring.ErrPolicy, permanent},
+// permanentVerdict returns what the faults mean that no repetition helps against.
+func permanentVerdict(name string) (verdict, bool) {
+	switch name {
+	case "NoPermission", "PbmFaultNoPermission", "InvalidArgument", "InvalidName", "InvalidDatastorePath", "NotSupported", "NotImplemented",
+		"MethodNotFound", "MethodDisabled", "RestrictedVersion", "InvalidController", "DeviceUnsupportedForVmVersion":
+		return verdict{mooring.ErrInvalid, permanent}, true
+	case "NoDiskSpace", "TooManyDevices":
+		return verdict{mooring.ErrCapacity, permanent}, true
+	case "InvalidDatastore", "PbmFaultNotFound":
+		return verdict{mooring.ErrNotFound, permanent}, true
+	case "PbmDuplicateName":
+		return verdict{mooring.ErrExists, permanent}, true
+	case "PbmResourceInUse":
+		return verdict{mooring.ErrInUse, permanent}, true
+	}
+	return verdict{}, false
 }
 
 // vsphereError is a fault of vSphere, or a failure to reach it, as one of our errors.
@@ -142,7 +131,7 @@ func explain(err error) error {
 	if err == nil {
 		return nil
 	}
-	if e := (*vsphereError)(nil); errors.As(err, &e) {
+	if _, ok := errors.AsType[*vsphereError](err); ok {
 		return err
 	}
 	if e := explainFault(err); e != nil {
@@ -156,8 +145,7 @@ func explain(err error) error {
 
 // classOf returns what may be done after err.
 func classOf(err error) class {
-	var e *vsphereError
-	if errors.As(explain(err), &e) {
+	if e, ok := errors.AsType[*vsphereError](explain(err)); ok {
 		return e.class
 	}
 	return unforeseen
@@ -174,25 +162,24 @@ func explainFault(err error) error {
 		if known {
 			return false
 		}
-		v, known = verdicts[name]
-		// hostd says "Failed to lock the file" within a GenericVmConfigFault, and "another task is already in progress" within
-		// several; there is no type to tell them by.
+		if v, known = verdictOf(name); known {
+			return false
+		}
+		// hostd says these within faults of several types (GenericVmConfigFault most often); there is no type to tell them by.
 		switch {
-		case name == "GenericVmConfigFault" && mentions(message, reasons, "lock the file"):
+		case mentions(message, reasons, "lock the file"):
 			v, known = verdict{mooring.ErrFenced, ask}, true
-		case !known && mentions(message, reasons, "another task is already in progress"):
+		case mentions(message, reasons, "another task is already in progress"):
 			v, known = verdict{mooring.ErrUnavailable, busy}, true
-		case !known && strings.HasPrefix(name, "Pbm"):
-			v, known = verdict{mooring.ErrPolicy, permanent}, true
 		}
 		return false
 	})
 	if len(seen) == 0 {
 		return nil
 	}
-	// govmomi says the fault's message in Error() where the fault itself has none (a SOAP fault's string).
 	text := strings.Join(seen, ", because of ")
-	if said := strings.TrimPrefix(err.Error(), "ServerFaultCode: "); !strings.Contains(text, said) && said != "" && !strings.Contains(said, seen[0]) {
+	// A SOAP fault carries its message beside the fault, where only Error says it.
+	if said := strings.TrimPrefix(err.Error(), "ServerFaultCode: "); said != "" && !strings.Contains(text, said) && !strings.Contains(said, seen[0]) {
 		text += ": " + said
 	}
 	return &vsphereError{text: text, sentinel: v.sentinel, class: v.class, cause: err}
@@ -203,7 +190,7 @@ func faultName(f types.BaseMethodFault) string {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	return strings.TrimSuffix(t.Name(), "Fault_")
+	return t.Name()
 }
 
 func faultText(name string, f types.BaseMethodFault, message string, reasons []types.LocalizableMessage) string {
@@ -266,9 +253,6 @@ func explainTransport(err error) error {
 // isExists tells whether something is there already.
 func isExists(err error) bool { return errors.Is(explain(err), mooring.ErrExists) }
 
-// asHTTP finds an answer of the file service in err.
-func asHTTP(err error, target **httpError) bool { return errors.As(err, target) }
-
 // mayBeProfile tells whether a device may have been refused for its profile's sake: deleted, or the policy service being down. vSphere has no one fault for that, so
 // that everything counts which is not plainly about something else.
 func mayBeProfile(err error) bool {
@@ -279,5 +263,5 @@ func mayBeProfile(err error) bool {
 		return false
 	}
 	c := classOf(err)
-	return c == permanent || c == unforeseen || c == ask
+	return c == permanent || c == unforeseen || c == ask || fault.Is(err, &types.SystemError{})
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -24,7 +25,16 @@ type httpError struct {
 	status string
 }
 
+// Error returns the status, as "503 Service Unavailable".
 func (e *httpError) Error() string { return e.status }
+
+// httpStatus returns the status code in err, 0 if there is none.
+func httpStatus(err error) int {
+	if e, ok := errors.AsType[*httpError](err); ok {
+		return e.code
+	}
+	return 0
+}
 
 // transfer sends a request for a file to vCenter's file service (https://vcenter/folder/...), which passes it to a host. It does not go to
 // the host itself, as govmomi would: a guest need not reach hosts, and their certificates are not configured.
@@ -41,7 +51,7 @@ func (h *Host) transfer(ctx context.Context, p *place, method string, file moori
 			if err != nil {
 				return err
 			}
-			defer res.Body.Close()
+			defer func() { _ = res.Body.Close() }()
 			if res.StatusCode/100 != 2 {
 				return &httpError{res.StatusCode, res.Status}
 			}
@@ -54,7 +64,7 @@ func (h *Host) transfer(ctx context.Context, p *place, method string, file moori
 		return nil, explain(err)
 	}
 	err = send(l)
-	if e := (*httpError)(nil); asHTTP(err, &e) && e.code == http.StatusUnauthorized {
+	if httpStatus(err) == http.StatusUnauthorized {
 		if l, err = h.session.after(ctx, l.number); err != nil {
 			return nil, explain(err)
 		}
@@ -67,7 +77,7 @@ func (h *Host) transfer(ctx context.Context, p *place, method string, file moori
 func (h *Host) download(ctx context.Context, p *place, file mooring.Backing) (content []byte, err error) {
 	err = read(ctx, func() error {
 		content, err = h.transfer(ctx, p, http.MethodGet, file, nil)
-		if e := (*httpError)(nil); asHTTP(err, &e) && e.code == http.StatusNotFound {
+		if httpStatus(err) == http.StatusNotFound {
 			return fmt.Errorf("%s: %w", file, mooring.ErrNotFound)
 		}
 		return err
@@ -75,7 +85,7 @@ func (h *Host) download(ctx context.Context, p *place, file mooring.Backing) (co
 	return content, err
 }
 
-// place puts content in a file: first under a name of its own, then, whole, under the name itself. With replace unset an existing file stays and
+// write puts content in a file: first under a name of its own, then, whole, under the name itself. With replace unset an existing file stays and
 // the error wraps [mooring.ErrExists]; this is what makes an intent exclusive between hosts.
 func (h *Host) write(ctx context.Context, p *place, file mooring.Backing, content []byte, replace bool) error {
 	temporary := mooring.Backing(fmt.Sprintf("%s.%s.tmp", file, randomHex()))
@@ -89,7 +99,7 @@ func (h *Host) write(ctx context.Context, p *place, file mooring.Backing, conten
 	// The outcome of a move may be unknown; where the temporary file has gone, nothing is left over either way.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerLimit)
 	defer cancel()
-	if c := classOf(err); c != unreachable {
+	if c := classOf(err); c != unreachable && !errors.Is(err, errStalled) {
 		if cleanup := h.deleteFile(ctx, p, temporary); cleanup != nil {
 			h.log.Debug("remove a temporary sidecar", "backing", string(temporary), "err", cleanup)
 		}
@@ -172,9 +182,8 @@ func (h *Host) search(ctx context.Context, p *place, folder mooring.Backing, que
 
 // diskQuery asks for disks, as disks: without it a listing has their extents too, and without details no capacity.
 func diskQuery() []types.BaseFileQuery {
-	yes := types.NewBool(true)
 	return []types.BaseFileQuery{&types.VmDiskFileQuery{Details: &types.VmDiskFileQueryFlags{
-		DiskType: true, CapacityKb: true, HardwareVersion: true, Thin: yes,
+		DiskType: true, CapacityKb: true, HardwareVersion: true, Thin: new(true),
 	}}}
 }
 
@@ -189,12 +198,13 @@ func literal(name string) string {
 	}, name)
 }
 
-// makeFolder makes the group's folder, and the folder of groups; what exists is fine. vSAN (and whatever else says so) makes top-level
-// folders by its namespace manager only.
+// makeFolder makes the group's folder, and the folder of groups if it is missing; what exists is fine. vSAN (and whatever else says so) makes top-level
+// folders by its namespace manager only, for which the account needs one privilege more: it is not asked where an administrator has made the folder.
 func (h *Host) makeFolder(ctx context.Context, p *place, folder mooring.Backing) error {
-	supported := p.ds.Capability.TopLevelDirectoryCreateSupported
-	if supported != nil && !*supported {
-		err := read(ctx, func() error {
+	topLevel := p.ds.Capability.TopLevelDirectoryCreateSupported == nil || *p.ds.Capability.TopLevelDirectoryCreateSupported
+	err := h.makeDirectory(ctx, p, folder, topLevel)
+	if err != nil && !topLevel {
+		err = read(ctx, func() error {
 			ds := object.NewDatastore(p.client, p.ds.Self)
 			_, err := object.NewDatastoreNamespaceManager(p.client).CreateDirectory(ctx, ds, topFolder, "")
 			return err
@@ -202,10 +212,13 @@ func (h *Host) makeFolder(ctx context.Context, p *place, folder mooring.Backing)
 		if err != nil && !isExists(err) {
 			return fmt.Errorf("make [%s] %s: %w", p.ds.Name, topFolder, err)
 		}
+		err = h.makeDirectory(ctx, p, folder, false)
 	}
-	err := read(ctx, func() error {
-		return object.NewFileManager(p.client).MakeDirectory(ctx, string(folder), p.dc, true)
-	})
+	return err
+}
+
+func (h *Host) makeDirectory(ctx context.Context, p *place, folder mooring.Backing, parents bool) error {
+	err := read(ctx, func() error { return object.NewFileManager(p.client).MakeDirectory(ctx, string(folder), p.dc, parents) })
 	if err != nil && !isExists(err) {
 		return fmt.Errorf("make %s: %w", folder, err)
 	}

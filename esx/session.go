@@ -50,6 +50,7 @@ type Session struct {
 
 	mu      sync.Mutex
 	link    *link // nil until the first login
+	logins  int
 	joining *login
 	refusal error     // why the account was refused last
 	rested  time.Time // until when a refused account rests
@@ -65,7 +66,7 @@ type link struct {
 
 // login is an attempt to log in, shared by all who wait for it.
 type login struct {
-	done chan struct{}
+	done chan struct{} // closed when link or err stands
 	link *link
 	err  error
 }
@@ -95,7 +96,7 @@ func NewSession(a Account, log *slog.Logger) (*Session, error) {
 // It does not fail because vCenter is away.
 func (s *Session) Close(ctx context.Context) error {
 	s.mu.Lock()
-	closed, l := s.closed, s.link
+	closed := s.closed
 	s.closed = true
 	s.mu.Unlock()
 	if closed {
@@ -109,6 +110,9 @@ func (s *Session) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	s.mu.Lock()
+	l := s.link
+	s.mu.Unlock()
 	if l == nil {
 		return nil
 	}
@@ -135,11 +139,12 @@ func (s *Session) after(ctx context.Context, seen int) (*link, error) {
 		defer s.mu.Unlock()
 		return nil, fmt.Errorf("%w; no further attempt before %s, so that the account is not locked", s.refusal, s.rested.Format(time.TimeOnly))
 	}
-	if s.joining == nil {
-		s.joining = &login{done: make(chan struct{})}
-		s.work.Go(func() { s.join(context.WithoutCancel(ctx), s.joining, seen+1) })
-	}
 	j := s.joining
+	if j == nil {
+		j = &login{done: make(chan struct{})}
+		s.joining = j
+		s.work.Go(func() { s.join(context.WithoutCancel(ctx), j) })
+	}
 	s.mu.Unlock()
 	select {
 	case <-j.done:
@@ -150,7 +155,7 @@ func (s *Session) after(ctx context.Context, seen int) (*link, error) {
 }
 
 // join logs in and tells everybody who waits.
-func (s *Session) join(ctx context.Context, j *login, number int) {
+func (s *Session) join(ctx context.Context, j *login) {
 	ctx, cancel := context.WithTimeoutCause(ctx, answerLimit, errStalled)
 	defer cancel()
 	l, err := s.dial(ctx)
@@ -169,7 +174,8 @@ func (s *Session) join(ctx context.Context, j *login, number int) {
 	if s.link != nil {
 		s.link.vim.CloseIdleConnections()
 	}
-	l.number = number
+	s.logins++
+	l.number = s.logins
 	s.link, j.link = l, l
 	s.refusal, s.rested = nil, time.Time{}
 	if !s.alive {

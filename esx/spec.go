@@ -55,7 +55,7 @@ func newController(c controller) *types.ParaVirtualSCSIController {
 // newDisk returns the device for an existing file. Independent: a snapshot of the machine neither contains the volume nor puts a delta file on it.
 func newDisk(key int32, a addition) *types.VirtualDisk {
 	return &types.VirtualDisk{VirtualDevice: types.VirtualDevice{
-		Key: key, ControllerKey: a.slot.controller, UnitNumber: types.NewInt32(a.slot.unit),
+		Key: key, ControllerKey: a.slot.controller, UnitNumber: new(a.slot.unit),
 		Backing: &types.VirtualDiskFlatVer2BackingInfo{
 			VirtualDeviceFileBackingInfo: types.VirtualDeviceFileBackingInfo{FileName: string(a.vol.Backing)},
 			DiskMode:                     string(types.VirtualDiskModeIndependent_persistent),

@@ -134,4 +134,3 @@ func (v *vcsim) file(t *testing.T, b mooring.Backing) string {
 	}
 	return ds.Summary.Url + "/" + b.File()
 }
-
