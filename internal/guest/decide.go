@@ -10,7 +10,7 @@ import (
 type step int
 
 const (
-	// refuse it, with a reason; the zero value.
+	// refuse it, with a reason and a cure.
 	refuse step = iota
 	// look for the mark inside, without changing anything, and decide again.
 	look
@@ -57,13 +57,14 @@ func decide(s situation) verdict {
 		return openIfChosen(s)
 	case s.format == mooring.FormatUnknown:
 		return verdict{
+			step: refuse,
 			why:  "it has no sidecar that says whether it was ever formatted, and " + s.content.String() + " is found on its disk",
 			cure: "if it never held data, remove the volume and create it anew",
 		}
 	case s.format != mooring.FormatNone && s.format != mooring.Formatting:
-		return verdict{why: fmt.Sprintf("its sidecar says %q about formatting, which this Mooring does not know", s.format), cure: "install a newer Mooring"}
+		return verdict{step: refuse, why: fmt.Sprintf("its sidecar says %q about formatting, which this Mooring does not know", s.format), cure: "install a newer Mooring"}
 	case s.chosen == "":
-		return verdict{why: "its sidecar chose no UUID for the filesystem, so it is not formatted", cure: anew}
+		return verdict{step: refuse, why: "its sidecar chose no UUID for the filesystem, so it is not formatted", cure: anew}
 	case ours && s.mark == notLooked:
 		return verdict{step: look}
 	case ours && s.mark == markFound:
@@ -73,7 +74,7 @@ func decide(s situation) verdict {
 	case s.format == mooring.Formatting && (ours || s.content.Kind == Unexplained):
 		return verdict{step: format}
 	default:
-		return verdict{why: "it was never formatted, yet " + s.content.String() + " is found on its disk; nothing was changed", cure: anew}
+		return verdict{step: refuse, why: "it was never formatted, yet " + s.content.String() + " is found on its disk; nothing was changed", cure: anew}
 	}
 }
 
@@ -83,6 +84,7 @@ func decideFormatted(s situation) verdict {
 		return openIfChosen(s)
 	}
 	return verdict{
+		step: refuse,
 		why:  "it was formatted once, and now " + s.content.String() + " is found on its disk; nothing was changed",
 		cure: "restore the disk from a backup; if it may go, remove the volume and create it anew",
 	}
@@ -94,6 +96,7 @@ func openIfChosen(s situation) verdict {
 		return verdict{step: open}
 	}
 	return verdict{
+		step: refuse,
 		why:  fmt.Sprintf("its filesystem is to have the UUID %s, and %s is found on its disk; nothing was changed", s.chosen, s.content),
 		cure: "put the right disk in place",
 	}

@@ -7,19 +7,28 @@ import (
 	"github.com/mooring-sh/mooring"
 )
 
-// mkfs makes the volume's filesystem, with the UUID that was chosen for it. Only [decide] allows it.
-func (g *Guest) mkfs(ctx context.Context, vol mooring.Volume, dev string) error {
-	c, err := mkfsCommand(vol, dev)
+// format makes the filesystem. The intent is recorded first: what a killed mkfs leaves must be known for what it is.
+func (o *opening) format(ctx context.Context) error {
+	mkfs, err := mkfsCommand(o.vol, o.dev)
 	if err != nil {
 		return err
 	}
-	r, err := g.run(ctx, c)
+	if o.vol.Format != mooring.Formatting {
+		if err := o.journal.SetFormat(ctx, mooring.Formatting); err != nil {
+			return fmt.Errorf("record that formatting begins: %w", err)
+		}
+	}
+	o.journal.Progress("formatting", 0)
+	r, err := o.run(ctx, mkfs)
+	if err == nil && r.code != 0 {
+		err = r.failure()
+	}
 	if err != nil {
-		return fmt.Errorf("format %s: %w", dev, err)
+		return fmt.Errorf("format %s: %w", o.dev, err)
 	}
-	if r.code != 0 {
-		return fmt.Errorf("format %s: %w", dev, r.failure())
-	}
+	o.journal.Progress("formatting", 100)
+	o.content = Content{Kind: Filesystem, Type: string(o.vol.FSType), UUID: o.vol.FSUUID}
+	o.fresh = true
 	return nil
 }
 

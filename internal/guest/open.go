@@ -134,23 +134,6 @@ func (o *opening) plan(ctx context.Context) (verdict, error) {
 	return v, nil
 }
 
-// format makes the filesystem. The intent is recorded first: what a killed mkfs leaves must be known for what it is.
-func (o *opening) format(ctx context.Context) error {
-	if o.vol.Format != mooring.Formatting {
-		if err := o.journal.SetFormat(ctx, mooring.Formatting); err != nil {
-			return fmt.Errorf("record that formatting begins: %w", err)
-		}
-	}
-	o.journal.Progress("formatting", 0)
-	if err := o.mkfs(ctx, o.vol, o.dev); err != nil {
-		return err
-	}
-	o.journal.Progress("formatting", 100)
-	o.content = Content{Kind: Filesystem, Type: string(o.vol.FSType), UUID: o.vol.FSUUID}
-	o.fresh = true
-	return nil
-}
-
 // finish verifies what is mounted, leaves the mark in a new filesystem, and says what Docker gets.
 func (o *opening) finish(ctx context.Context) (Opened, error) {
 	if err := o.verify(ctx); err != nil {

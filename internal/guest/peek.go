@@ -21,16 +21,15 @@ func peek(dev, fstype string) (lookup, error) {
 		errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		return notLooked, fmt.Errorf("look into the filesystem on %s: %w", dev, err)
 	case err != nil:
-		return markAbsent, nil //nolint:nilerr // the error is the answer
+		return markAbsent, nil
 	}
 	defer mnt.Close()
 	var st unix.Stat_t
-	switch err := unix.Fstatat(int(mnt.Fd()), mooring.MarkFile, &st, unix.AT_SYMLINK_NOFOLLOW); {
-	case err == nil:
-		return markFound, nil
-	default:
-		return markAbsent, nil //nolint:nilerr // the root directory may be as broken as the rest
+	// The root directory of a broken filesystem may be as broken as the rest: any error means that there is no mark.
+	if unix.Fstatat(int(mnt.Fd()), mooring.MarkFile, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return markAbsent, nil
 	}
+	return markFound, nil
 }
 
 // detachedMount mounts the filesystem read-only on no directory. It is gone when the file is closed.

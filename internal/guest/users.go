@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
@@ -89,7 +90,7 @@ func descriptors(proc string) []string {
 // openers names the other processes that have the device itself open.
 func (g *Guest) openers(n number) []string {
 	var names []string
-	self := fmt.Sprint(os.Getpid())
+	self := strconv.Itoa(os.Getpid())
 	for _, proc := range g.processes() {
 		if filepath.Base(proc) != self && opensDevice(proc, n) {
 			names = append(names, processName(proc))
