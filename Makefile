@@ -48,8 +48,11 @@ deadcode: ## functions that no binary reaches (before a release)
 	$(GO) tool -modfile=tools.mod deadcode -test ./...
 
 # Root runs everything at once. Anyone else compiles as himself, and only the tests that need root run through sudo.
+# The tests of integration/ run in a network namespace of their own, where nothing can be downloaded: so all that they build is
+# there before.
 .PHONY: test
 test: setup build ## all tests that need no virtual machine (under 10 minutes on 2 cores)
+	@$(GOLANGCI) version >/dev/null
 ifeq ($(ROOT),)
 	$(GO) test $(TESTFLAGS) ./...
 else
