@@ -224,6 +224,9 @@ func (d *Driver) Remove(ctx context.Context, name mooring.Name) error {
 			return err
 		}
 		d.forget(name)
+		if err := d.Guest.Forget(name); err != nil { // the volume is gone; an empty directory is no reason to say otherwise
+			d.Log.Warn("remove mount directory", "volume", name, "err", err)
+		}
 		return nil
 	})
 }

@@ -217,6 +217,13 @@ func (w *world) Close(vol mooring.Volume) error {
 	return nil
 }
 
+func (w *world) Forget(mooring.Name) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls["forget"]++
+	return nil
+}
+
 func (w *world) Present() ([]mooring.DiskID, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -57,6 +57,8 @@ type Guest interface {
 	Open(ctx context.Context, vol mooring.Volume, formatted bool, j guest.Journal) (guest.Opened, error)
 	// Close unmounts vol; what is not mounted is closed. Busy: [mooring.ErrInUse], naming the processes.
 	Close(vol mooring.Volume) error
+	// Forget removes the mount directory of a volume that is no more.
+	Forget(name mooring.Name) error
 }
 
 // Devices is what the kernel says: the only truth about what is attached and mounted here.

@@ -13,6 +13,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/cmd/internal/version"
 	"github.com/mooring-sh/mooring/esx"
 	"github.com/mooring-sh/mooring/internal/config"
 	"github.com/mooring-sh/mooring/internal/docker"
@@ -112,7 +113,7 @@ func (s *service) serveNothing(ctx context.Context, socks [2]net.Listener, cause
 }
 
 func (s *service) about() plugin.About {
-	return plugin.About{Version: mooring.Version(), VCenter: s.cfg.VCenter.URL}
+	return plugin.About{Version: version.String(), VCenter: s.cfg.VCenter.URL}
 }
 
 func (s *service) driver(led *ledger.Ledger) (*plugin.Driver, error) {
