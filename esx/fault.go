@@ -85,7 +85,10 @@ func verdictOf(name string) (verdict, bool) {
 		return v, true
 	}
 	// The storage policy service has a family of its own.
-	return verdict{mooring.ErrPolicy, permanent}, strings.HasPrefix(name, "Pbm")
+	if strings.HasPrefix(name, "Pbm") {
+		return verdict{mooring.ErrPolicy, permanent}, true
+	}
+	return verdict{}, false
 }
 
 // permanentVerdict returns what the faults mean that no repetition helps against.

@@ -11,8 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vmware/govmomi/property"
+	"github.com/vmware/govmomi/session"
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 
 	_ "github.com/vmware/govmomi/pbm/simulator" // the storage policy service
@@ -123,6 +127,44 @@ func newHost(t *testing.T, v *vcsim) *esx.Host {
 		}
 	})
 	return h
+}
+
+// client returns a client of the test's own, logged in as what the simulator takes for an administrator.
+func (v *vcsim) client(t *testing.T) *vim25.Client {
+	t.Helper()
+	u := *v.server.URL
+	u.User = nil
+	c, err := vim25.NewClient(t.Context(), soap.NewClient(&u, true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := session.NewManager(c).Login(t.Context(), url.UserPassword(testUser, testPassword)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// endSessions ends every session but its own, as vCenter does when it is restarted or an administrator says so.
+func (v *vcsim) endSessions(t *testing.T) {
+	t.Helper()
+	c := v.client(t)
+	var m mo.SessionManager
+	ref := *c.ServiceContent.SessionManager
+	if err := property.DefaultCollector(c).RetrieveOne(t.Context(), ref, []string{"sessionList", "currentSession"}, &m); err != nil {
+		t.Fatal(err)
+	}
+	ended := 0
+	for _, s := range m.SessionList {
+		if s.Key != m.CurrentSession.Key {
+			if err := session.NewManager(c).TerminateSession(t.Context(), []string{s.Key}); err != nil {
+				t.Fatal(err)
+			}
+			ended++
+		}
+	}
+	if ended == 0 {
+		t.Fatal("there is no session to end")
+	}
 }
 
 // file returns the simulator's file behind a path on the machine's datastore.
