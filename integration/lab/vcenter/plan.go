@@ -91,6 +91,8 @@ func (p *planner) change(i int, c *types.VirtualDeviceConfigSpec) types.BaseMeth
 		return invalid(i, "device")
 	case isSCSI && c.Operation == types.VirtualDeviceConfigSpecOperationAdd:
 		return p.addController(i, c.Device)
+	case isSCSI && c.Operation == types.VirtualDeviceConfigSpecOperationRemove:
+		return p.removeController(i, c.Device.GetVirtualDevice().Key)
 	case !isDisk:
 		p.result.rest = append(p.result.rest, c)
 		return nil
@@ -390,6 +392,16 @@ func (p *planner) addController(i int, dev types.BaseVirtualDevice) types.BaseMe
 		ctl.SharedBus = types.VirtualSCSISharingNoSharing
 	}
 	p.result.devices = append(p.result.devices, added)
+	return nil
+}
+
+// removeController removes a SCSI controller that has no devices.
+func (p *planner) removeController(i int, key int32) types.BaseMethodFault {
+	at := p.index(key)
+	if at < 0 || len(p.taken(key)) > 0 {
+		return invalid(i, "device.key")
+	}
+	p.result.devices = slices.Delete(p.result.devices, at, at+1)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package vcenter
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -88,11 +89,12 @@ func (v *VCenter) dropLocks(files []string) {
 
 // guestDisks returns the disks that the guest of the machine is to have: all but those in the machine's own folder, from which it boots.
 func (v *VCenter) guestDisks(m machine) []Disk {
+	home, _ := v.resolve(m.config.folder)
 	var out []Disk
 	for _, d := range disks(m.devices) {
 		name, _ := fileOf(d)
 		f, fault := v.readDisk(name)
-		if fault == nil && folderOf(name) != m.config.folder {
+		if fault == nil && filepath.Dir(f.file) != home {
 			out = append(out, asDisk(d, f))
 		}
 	}

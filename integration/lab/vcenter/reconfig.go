@@ -130,6 +130,13 @@ func (v *VCenter) carryOut(ctx *simulator.Context, m machine, p *plan) (undo fun
 	if guest == nil || !m.on {
 		return undo, nil
 	}
+	for _, g := range p.grow {
+		if grower, ok := guest.(Grower); ok {
+			if err := grower.Grow(ctx, asDisk(g.disk, g.file)); err != nil {
+				return undo, guestFault("edit", err)
+			}
+		}
+	}
 	// What is added goes first: it may fail, and a disk that was taken away while the guest used it cannot be given back.
 	for _, a := range p.add {
 		if p.moves(a.file.file) {
@@ -275,7 +282,8 @@ func (v *VCenter) commit(ctx *simulator.Context, m machine, p plan) {
 // vmEvent returns what events about the machine have in common.
 func (v *VCenter) vmEvent(m machine) types.VmEvent {
 	e := types.VmEvent{Event: types.Event{
-		Vm: &types.VmEventArgument{EntityEventArgument: types.EntityEventArgument{Name: m.name}, Vm: m.ref},
+		Vm:         &types.VmEventArgument{EntityEventArgument: types.EntityEventArgument{Name: m.name}, Vm: m.ref},
+		Datacenter: &types.DatacenterEventArgument{EntityEventArgument: types.EntityEventArgument{Name: Datacenter}, Datacenter: v.dc},
 	}}
 	if h, ok := v.reg.Get(m.host).(*simulator.HostSystem); ok {
 		e.Host = &types.HostEventArgument{EntityEventArgument: types.EntityEventArgument{Name: h.Name}, Host: m.host}

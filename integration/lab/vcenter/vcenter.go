@@ -39,6 +39,11 @@ type Guest interface {
 	Unplug(ctx context.Context, d Disk) error
 }
 
+// Grower is a guest that notices when a disk becomes larger.
+type Grower interface {
+	Grow(ctx context.Context, d Disk) error
+}
+
 // VM describes a virtual machine of the inventory.
 type VM struct {
 	Name     string
