@@ -1,6 +1,7 @@
 package esx
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -95,32 +96,60 @@ func (h *Host) make(ctx context.Context, p *place, spec mooring.Spec) error {
 	return err
 }
 
-// declare writes the intent. An intent of another host may be alive: its disk is waited for, and theirs tells that it came. Everything else that lies there without
-// a disk is old, and replaced.
+// declare writes the intent. An intent of another host may be alive: its disk is waited for. What else lies there without a disk is old, and gives way; theirs tells
+// that there is a disk by now.
 func (h *Host) declare(ctx context.Context, p *place, vol mooring.Volume) (theirs bool, err error) {
-	err = h.writeSidecar(ctx, p, vol, false)
-	if err == nil || !isExists(err) {
-		return false, err
-	}
-	old, err := h.readSidecar(ctx, p, sidecarOf(vol.Backing))
-	switch {
-	case err == nil && old.Disk == "" && old.FSUUID == vol.FSUUID:
-		return false, nil // ours: vCenter was lost after the move
-	case err == nil && old.Disk == "" && old.CreatedBy != p.vm.Name:
-		theirs, err := h.await(ctx, func() (bool, error) {
-			_, err := h.look(ctx, p, vol.Name)
-			if errors.Is(err, mooring.ErrNotFound) {
-				return false, nil
-			}
-			return err == nil, err
-		})
-		if theirs || err != nil {
+	sidecar := sidecarOf(vol.Backing)
+	for range readAttempts {
+		if err = h.writeSidecar(ctx, p, vol, false); err == nil || !isExists(err) {
+			return false, err
+		}
+		content, err := h.download(ctx, p, sidecar)
+		if errors.Is(err, mooring.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		old, unreadable := decodeSidecar(content)
+		alive := unreadable == nil && old.Disk == "" && old.CreatedBy != p.vm.Name
+		if theirs, err := h.appears(ctx, p, vol.Name, alive); theirs || err != nil {
 			return theirs, err
 		}
-	case err != nil && !errors.Is(err, errSidecar) && !errors.Is(err, mooring.ErrNotFound):
-		return false, err
+		if err := h.discard(ctx, p, sidecar, content); err != nil {
+			return false, err
+		}
 	}
-	return false, h.writeSidecar(ctx, p, vol, true)
+	return true, nil // other hosts are at it; what they have made is looked at next
+}
+
+// appears tells whether there is a disk, waiting for it where somebody may be making it.
+func (h *Host) appears(ctx context.Context, p *place, name mooring.Name, wait bool) (appeared bool, err error) {
+	_, err = h.await(ctx, func() (bool, error) {
+		_, err := h.look(ctx, p, name)
+		if errors.Is(err, mooring.ErrNotFound) {
+			return !wait, nil
+		}
+		appeared = err == nil
+		return appeared, err
+	})
+	return appeared, err
+}
+
+// discard removes a sidecar if it still has that content: it is taken away first, which only one host can, and put back if it is another by now.
+func (h *Host) discard(ctx context.Context, p *place, sidecar mooring.Backing, content []byte) error {
+	aside := mooring.Backing(fmt.Sprintf("%s.%s.tmp", sidecar, randomHex()))
+	if err := h.move(ctx, p, sidecar, aside, false); err != nil {
+		if classOf(err) == done { // another host was faster
+			return nil
+		}
+		return err
+	}
+	taken, err := h.download(ctx, p, aside)
+	if err == nil && bytes.Equal(taken, content) {
+		return h.deleteFile(ctx, p, aside)
+	}
+	return errors.Join(err, h.move(ctx, p, aside, sidecar, false))
 }
 
 // await asks until the answer is yes or another host has had time enough.
@@ -139,26 +168,28 @@ func (h *Host) await(ctx context.Context, ask func() (bool, error)) (bool, error
 // complete writes the disk's UUID into an intent that lacks it. Where the intent is another host's, that host is given time to do it itself: it
 // may have the disk attached, and its sidecar is then its own to write.
 func (h *Host) complete(ctx context.Context, p *place, f found) (found, error) {
-	if f.sidecar == nil || f.sidecar.Disk != "" {
-		return f, nil
-	}
-	if f.sidecar.CreatedBy != p.vm.Name {
+	unfinished := func() bool { return f.sidecar != nil && f.sidecar.Disk == "" }
+	if unfinished() && f.sidecar.CreatedBy != p.vm.Name {
 		_, err := h.await(ctx, func() (_ bool, err error) {
 			f.sidecar, err = h.believable(ctx, p, f)
-			return f.sidecar == nil || f.sidecar.Disk != "", err
+			return !unfinished(), err
 		})
-		if err != nil || f.sidecar == nil || f.sidecar.Disk != "" {
+		if err != nil {
 			return f, err
 		}
 	}
-	vol := f.volume()
-	vol.Format = mooring.FormatNone // nobody can have had it: an intent is never attached
-	if err := h.writeSidecar(ctx, p, vol, true); err != nil {
-		return f, err
+	for attempt := 1; unfinished() && attempt <= readAttempts; attempt++ {
+		vol := f.volume()
+		vol.Format = mooring.FormatNone // nobody can have had it: an intent is never attached
+		err := h.writeSidecar(ctx, p, vol, true)
+		if err == nil {
+			f.sidecar, err = h.believable(ctx, p, f)
+		}
+		if err != nil {
+			return f, err
+		}
 	}
-	sidecar, err := h.believable(ctx, p, f)
-	f.sidecar = sidecar
-	return f, err
+	return f, nil
 }
 
 // createDisk makes the VMDK. When vCenter is lost on the way, the datastore says whether it has been made.

@@ -91,20 +91,37 @@ func (h *Host) write(ctx context.Context, p *place, file mooring.Backing, conten
 	temporary := mooring.Backing(fmt.Sprintf("%s.%s.tmp", file, randomHex()))
 	err := h.upload(ctx, p, temporary, content)
 	if err == nil {
-		err = h.move(ctx, p, temporary, file, replace)
+		err = h.rename(ctx, p, temporary, file, content, replace)
 	}
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, errStalled) || classOf(err) == unreachable {
+		return err
 	}
-	// The outcome of a move may be unknown; where the temporary file has gone, nothing is left over either way.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerLimit)
 	defer cancel()
-	if c := classOf(err); c != unreachable && !errors.Is(err, errStalled) {
-		if cleanup := h.deleteFile(ctx, p, temporary); cleanup != nil {
-			h.log.Debug("remove a temporary sidecar", "backing", string(temporary), "err", cleanup)
-		}
+	if cleanup := h.deleteFile(ctx, p, temporary); cleanup != nil {
+		h.log.Debug("remove a temporary sidecar", "backing", string(temporary), "err", cleanup)
 	}
 	return err
+}
+
+// rename gives the file its name. When vCenter is lost on the way, what then lies under that name decides.
+func (h *Host) rename(ctx context.Context, p *place, from, to mooring.Backing, content []byte, replace bool) error {
+	for attempt := 1; ; attempt++ {
+		err := h.move(ctx, p, from, to, replace)
+		c := classOf(err)
+		if err == nil || c != busy && c != unknown && attempt == 1 || errors.Is(err, errStalled) {
+			return err
+		}
+		if pause(ctx, readPause) != nil {
+			return err
+		}
+		if there, readErr := h.download(ctx, p, to); readErr == nil && bytes.Equal(there, content) {
+			return nil
+		}
+		if attempt == readAttempts || c != busy && c != unknown {
+			return err
+		}
+	}
 }
 
 // upload writes the file; since nobody else uses its name, doing it twice does no harm.

@@ -114,9 +114,23 @@ func newSession(t *testing.T, a esx.Account) *esx.Session {
 	return s
 }
 
+// machines returns all virtual machines.
+func (v *vcsim) machines() []*simulator.VirtualMachine {
+	var list []*simulator.VirtualMachine
+	for _, e := range v.model.Map().All("VirtualMachine") {
+		list = append(list, e.(*simulator.VirtualMachine))
+	}
+	return list
+}
+
 func newHost(t *testing.T, v *vcsim) *esx.Host {
 	t.Helper()
-	h := esx.NewHost(newSession(t, v.account()), esx.Where{VM: v.vm.Config.Uuid}, slog.New(slog.DiscardHandler))
+	return newHostOn(t, v, v.vm)
+}
+
+func newHostOn(t *testing.T, v *vcsim, vm *simulator.VirtualMachine) *esx.Host {
+	t.Helper()
+	h := esx.NewHost(newSession(t, v.account()), esx.Where{VM: vm.Config.Uuid}, slog.New(slog.DiscardHandler))
 	h.SetLinger(200*time.Millisecond, 20*time.Millisecond)
 	h.SetIntent(200*time.Millisecond, 20*time.Millisecond)
 	t.Cleanup(func() {
