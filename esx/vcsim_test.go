@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"net/url"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -121,6 +122,12 @@ func (v *vcsim) machines() []*simulator.VirtualMachine {
 		list = append(list, e.(*simulator.VirtualMachine))
 	}
 	return list
+}
+
+// other returns another machine than ours.
+func (v *vcsim) other() *simulator.VirtualMachine {
+	list := v.machines()
+	return list[slices.IndexFunc(list, func(vm *simulator.VirtualMachine) bool { return vm != v.vm })]
 }
 
 func newHost(t *testing.T, v *vcsim) *esx.Host {
