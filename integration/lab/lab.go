@@ -131,7 +131,7 @@ func (l *Lab) Env() []string {
 	a := l.Admin()
 	return []string{
 		"GOVC_URL=" + l.URL(), "GOVC_USERNAME=" + a.User, "GOVC_PASSWORD=" + a.Password, "GOVC_TLS_CA_CERTS=" + l.CAFile(),
-		"GOVC_DATACENTER=" + vcenter.Datacenter, "GOVC_INSECURE=false",
+		"GOVC_DATACENTER=" + vcenter.Datacenter,
 	}
 }
 

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/integration/lab"
+)
+
+const (
+	upWait   = 3 * time.Minute // dockerd may have to be installed
+	downWait = 2 * time.Minute
+	upPoll   = 50 * time.Millisecond
+)
+
+func newUp() *cobra.Command {
+	var s settings
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Bring lab and plugin up in the background",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return up(cmd, s) },
+	}
+	s.flags(cmd, defaultState())
+	return cmd
+}
+
+// up starts this binary again, as the lab itself, and waits until it answers or has ended.
+func up(cmd *cobra.Command, s settings) error {
+	if err := needRoot(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), upWait)
+	defer cancel()
+	client := lab.Dial(s.state)
+	if st, err := client.Status(ctx); err == nil {
+		return fmt.Errorf("a lab is up in %s already (pid %d): %w", s.state, st.PID, mooring.ErrInUse)
+	}
+	if err := os.MkdirAll(s.state, 0o700); err != nil {
+		return fmt.Errorf("make state directory: %w", err)
+	}
+	name := filepath.Join(s.state, "lab.log")
+	out, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	defer func() { _ = out.Close() }()
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this binary: %w", err)
+	}
+	args := []string{"serve"}
+	cmd.Flags().Visit(func(f *flag) { args = append(args, "--"+f.Name+"="+f.Value.String()) })
+	args = append(args, "--state="+s.state)
+	child := exec.Command(self, args...) //nolint:noctx // it lives on
+	child.Stdout, child.Stderr = out, out
+	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := child.Start(); err != nil {
+		return fmt.Errorf("start lab: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- child.Wait() }()
+	if err := awaitUp(ctx, client, ended, name); err != nil {
+		_ = child.Process.Signal(syscall.SIGTERM)
+		return err
+	}
+	return printUp(cmd, s.state)
+}
+
+// awaitUp polls the control socket, which the lab opens last.
+func awaitUp(ctx context.Context, client *lab.Client, ended <-chan error, log string) error {
+	tick := time.NewTicker(upPoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if _, err := client.Status(ctx); err == nil {
+				return nil
+			}
+		case <-ended:
+			text, err := os.ReadFile(log)
+			return errors.Join(fmt.Errorf("%s: %w", strings.TrimPrefix(string(bytes.TrimSpace(text)), "mooring-lab: "), mooring.ErrUnavailable), err)
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the lab, see %s: %w", log, ctx.Err())
+		}
+	}
+}
+
+// printUp says how to use the lab, in lines that a shell can evaluate.
+func printUp(cmd *cobra.Command, state string) error {
+	st, err := lab.Dial(state).Status(cmd.Context())
+	if err != nil {
+		return err
+	}
+	password, err := os.ReadFile(filepath.Join(state, "admin.password"))
+	if err != nil {
+		return fmt.Errorf("read password: %w", err)
+	}
+	var b strings.Builder
+	for _, v := range [...][2]string{
+		{"GOVC_URL", st.URL},
+		{"GOVC_USERNAME", st.Admin},
+		{"GOVC_PASSWORD", strings.TrimSpace(string(password))},
+		{"GOVC_TLS_CA_CERTS", st.CAFile},
+		{stateEnv, state},
+	} {
+		fmt.Fprintf(&b, "export %s='%s'\n", v[0], v[1])
+	}
+	if st.Plugin != nil {
+		fmt.Fprintf(&b, "export MOORING_ADMIN_SOCKET='%s'\n", st.Plugin.Admin)
+	}
+	_, err = fmt.Fprint(cmd.OutOrStdout(), b.String())
+	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "mooring-lab: up (pid %d). For govc and mooring: eval \"$(mooring-lab up)\", or the lines above.\n", st.PID)
+	return err
+}
+
+// newServe is what up starts.
+func newServe() *cobra.Command {
+	var s settings
+	cmd := &cobra.Command{
+		Use: "serve", Short: "Bring lab and plugin up in the foreground", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, down := context.WithCancelCause(cmd.Context())
+			defer down(nil)
+			h, err := open(ctx, s, cmd.ErrOrStderr(), down)
+			if err != nil {
+				return err
+			}
+			<-ctx.Done()
+			return h.close(context.WithoutCancel(ctx))
+		},
+	}
+	s.flags(cmd, defaultState())
+	return cmd
+}
+
+func newDown() *cobra.Command {
+	var state string
+	cmd := &cobra.Command{
+		Use: "down", Short: "Take a background lab down", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), downWait)
+			defer cancel()
+			client := lab.Dial(state)
+			st, err := client.Status(ctx)
+			if err != nil {
+				return fmt.Errorf("no lab is up in %s: %w", state, mooring.ErrNotFound)
+			}
+			if err := client.Do(ctx, lab.Order{Verb: "down"}); err != nil {
+				return err
+			}
+			return awaitEnd(ctx, st.PID, state)
+		},
+	}
+	stateFlag(cmd, &state)
+	return cmd
+}
+
+// awaitEnd waits until the process has ended, and prints what it said last.
+func awaitEnd(ctx context.Context, pid int, state string) error {
+	tick := time.NewTicker(upPoll)
+	defer tick.Stop()
+	for {
+		if err := syscall.Kill(pid, 0); errors.Is(err, syscall.ESRCH) {
+			text, err := os.ReadFile(filepath.Join(state, "lab.log"))
+			_, _ = os.Stderr.Write(text)
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the end of the lab (pid %d): %w", pid, ctx.Err())
+		}
+	}
+}
