@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -37,4 +38,10 @@ func MkfsCommand(vol mooring.Volume, dev string) (string, error) {
 func ReadProgress(r io.Reader) (percents []int) {
 	readProgress(r, func(p int) { percents = append(percents, p) })
 	return percents
+}
+
+// Run runs a program and returns what it said.
+func (g *Guest) Run(ctx context.Context, name string, args ...string) (string, error) {
+	r, err := g.run(ctx, command{name: name, args: args})
+	return r.out, err
 }

@@ -37,8 +37,12 @@ func openExclusively(dev string) (*os.File, error) {
 	return os.OpenFile(dev, os.O_RDONLY|unix.O_EXCL, 0)
 }
 
+// unseenPolls is how often in a row a device must be found taken by nobody that can be seen, before that is believed: who has just ended
+// is no longer seen, and its file not yet closed.
+const unseenPolls = 5
+
 // awaitFree waits while another process has the device exclusively: an mkfs or fsck that outlived the plugin that started it. It
-// reports whether the device is taken all the same, because another mount namespace has it.
+// reports whether the device is taken all the same, because a mount namespace has it.
 func (g *Guest) awaitFree(ctx context.Context, dev string) (taken bool, err error) {
 	n, err := blockDevice(dev)
 	if err != nil {
@@ -46,7 +50,7 @@ func (g *Guest) awaitFree(ctx context.Context, dev string) (taken bool, err erro
 	}
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
-	for {
+	for unseen := 0; ; {
 		f, err := openExclusively(dev)
 		if err == nil {
 			return false, f.Close()
@@ -54,7 +58,12 @@ func (g *Guest) awaitFree(ctx context.Context, dev string) (taken bool, err erro
 		if !errors.Is(err, unix.EBUSY) {
 			return false, err
 		}
-		if len(g.mountedElsewhere(n)) > 0 || len(g.openers(n)) == 0 {
+		if len(g.openers(n)) > 0 {
+			unseen = 0
+		} else {
+			unseen++
+		}
+		if unseen == unseenPolls || len(g.mountedElsewhere(n)) > 0 {
 			return true, nil
 		}
 		select {

@@ -45,25 +45,32 @@ func newMachine(t *testing.T) *machine {
 	return m
 }
 
+// with returns the machine with another way to its mount directory.
+func (m *machine) with(mounts string) *machine {
+	n := *m
+	n.Guest = guest.New(guest.Config{MountDir: mounts, ByID: m.byID})
+	return &n
+}
+
 // needRoot skips the test where it cannot run; in CI that is a failure.
 func needRoot(t *testing.T) {
 	t.Helper()
-	missing := ""
+	var missing []string
 	if os.Getuid() != 0 {
-		missing = "root"
+		missing = append(missing, "root")
 	}
-	for _, name := range []string{"losetup", "mkfs.ext4", "mkfs.xfs", "blkid", "e2fsck", "unshare"} {
+	for _, name := range []string{"losetup", "mkfs.ext4", "mkfs.xfs", "blkid", "e2fsck", "xfs_repair", "debugfs", "unshare"} {
 		if _, err := exec.LookPath(name); err != nil {
-			missing += " " + name
+			missing = append(missing, name)
 		}
 	}
-	if missing == "" {
+	if len(missing) == 0 {
 		return
 	}
 	if os.Getenv("CI") == "true" {
-		t.Fatal("needs", missing)
+		t.Fatalf("needs %v", missing)
 	}
-	t.Skip("needs", missing)
+	t.Skipf("needs %v", missing)
 }
 
 // sh runs a command and returns its output without the last newline.
@@ -81,6 +88,7 @@ type disk struct {
 	mooring.Volume
 
 	image, dev string
+	detached   bool // the loop device was let go by the test
 }
 
 func hexDigits(t *testing.T, n int) string {
@@ -95,7 +103,7 @@ func hexDigits(t *testing.T, n int) string {
 // newDisk returns an empty disk of a volume that was just created.
 func (m *machine) newDisk(t *testing.T, name string, fs mooring.FSType) *disk {
 	t.Helper()
-	size := mooring.Size(64 * mooring.MB)
+	size := 64 * mooring.MB
 	if fs == mooring.XFS {
 		size = mooring.MinXFSSize
 	}
@@ -135,7 +143,9 @@ func (m *machine) attach(t *testing.T, name string, fs mooring.FSType, image str
 		if err := m.Forget(d.Name); err != nil {
 			t.Errorf("clean up: %v", err)
 		}
-		sh(t, "losetup", "--detach", d.dev)
+		if !d.detached {
+			sh(t, "losetup", "--detach", d.dev)
+		}
 		if err := os.Remove(link); err != nil && !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("clean up: %v", err)
 		}

@@ -1,0 +1,152 @@
+package guest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/internal/guest"
+)
+
+const absent = mooring.DiskID("6000c294-c2b1-78d8-e1a0-000000000001")
+
+// fakeFile makes a file in a tree that stands for sysfs or procfs.
+func fakeFile(t *testing.T, text string, path ...string) string {
+	t.Helper()
+	file := filepath.Join(path...)
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, file, text)
+	return file
+}
+
+// A hot-added disk that the kernel has not noticed is asked for, once, and not before it had its time.
+func TestSCSIHostsAreScannedOnceAfterThreeSeconds(t *testing.T) {
+	sys := t.TempDir()
+	hosts := []string{fakeFile(t, "", sys, "class/scsi_host/host0/scan"), fakeFile(t, "", sys, "class/scsi_host/host1/scan")}
+	g := guest.New(guest.Config{ByID: filepath.Join(t.TempDir(), "none"), Sys: sys})
+	for _, c := range []struct {
+		wait time.Duration
+		want string
+	}{{2 * time.Second, ""}, {10 * time.Second, "- - -"}} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), c.wait)
+			defer cancel()
+			if _, err := g.Device(ctx, absent); !errors.Is(err, mooring.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("error: %v, want ErrUnavailable at the deadline", err)
+			}
+		})
+		for _, host := range hosts {
+			// A second scan would have overwritten the first: it is counted by what is appended.
+			if got := read(t, host); got != c.want {
+				t.Errorf("after %s %s was told %q, want %q", c.wait, host, got, c.want)
+			}
+		}
+	}
+}
+
+// Present lists whole disks with an identity of vSphere's kind, that are there.
+func TestPresentListsTheDisksThatAreThere(t *testing.T) {
+	m := newMachine(t)
+	a, b := m.newDisk(t, "db", mooring.Ext4), m.newDisk(t, "web", mooring.Ext4)
+	for link, to := range map[string]string{
+		absent.WWN():             "/dev/never-there",
+		a.Disk.WWN() + "-part1":  a.dev,
+		"wwn-0x5000c500a1b2c3d4": a.dev,
+		"scsi-SATA_disk":         a.dev,
+		mooring.DiskID("6000c294-c2b1-78d8-e1a0-000000000002").WWN(): "/dev/null",
+	} {
+		if err := os.Symlink(to, filepath.Join(m.byID, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []mooring.DiskID{a.Disk, b.Disk}
+	if a.Disk > b.Disk {
+		want = []mooring.DiskID{b.Disk, a.Disk}
+	}
+	if got, err := m.Present(); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, %v, want %v", got, err, want)
+	}
+	if got, err := m.Device(t.Context(), a.Disk); err != nil || got != a.dev {
+		t.Errorf("device: got %s, %v, want %s", got, err, a.dev)
+	}
+	none := guest.New(guest.Config{ByID: filepath.Join(t.TempDir(), "none")})
+	if got, err := none.Present(); err != nil || len(got) != 0 {
+		t.Errorf("a machine without disks: %v, %v, want none", got, err)
+	}
+}
+
+// A link that is left over from another disk must not lead to that disk: the device itself says which it is.
+func TestLinkToADeviceOfAnotherIdentityIsRefused(t *testing.T) {
+	m := newMachine(t)
+	d := m.newDisk(t, "db", mooring.Ext4)
+	var st unix.Stat_t
+	if err := unix.Stat(d.dev, &st); err != nil {
+		t.Fatal(err)
+	}
+	device := fmt.Sprintf("dev/block/%d:%d/device/wwid", unix.Major(st.Rdev), unix.Minor(st.Rdev))
+	for _, c := range []struct {
+		wwid string
+		want error
+	}{
+		{"naa." + strings.TrimPrefix(d.Disk.WWN(), "wwn-0x") + "\n", nil},
+		{"naa." + strings.TrimPrefix(absent.WWN(), "wwn-0x") + "\n", mooring.ErrCorrupt},
+		{"naa.5000c500a1b2c3d4\n", nil},
+		{"t10.ATA     QEMU HARDDISK\n", nil},
+	} {
+		sys := t.TempDir()
+		fakeFile(t, c.wwid, sys, device)
+		g := guest.New(guest.Config{ByID: m.byID, Sys: sys})
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := g.Device(ctx, d.Disk); !errors.Is(err, c.want) || (c.want == nil) != (err == nil) {
+			t.Errorf("%q: %v, want %v", c.wwid, err, c.want)
+		}
+	}
+}
+
+// A loop device without its image, or a disk that was just detached, reads as nothing. It must not pass for an empty disk.
+func TestDeviceWithoutADiskIsNotAnEmptyDisk(t *testing.T) {
+	m := newMachine(t)
+	d := m.newDisk(t, "db", mooring.Ext4)
+	sh(t, "losetup", "--detach", d.dev)
+	d.detached = true
+	_, s, err := m.open(t, d)
+	if err == nil || len(s.formats) != 0 {
+		t.Errorf("error %v, recorded %v; want an error and nothing", err, s.formats)
+	}
+	if _, err := m.Probe(t.Context(), filepath.Join(m.images, "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a device that is not there: %v, want ErrNotExist", err)
+	}
+}
+
+// A new boot makes the holders of the old one void; the ID is the kernel's.
+func TestBootIDIsTheKernels(t *testing.T) {
+	want := strings.TrimSpace(read(t, "/proc/sys/kernel/random/boot_id"))
+	if got, err := guest.New(guest.Config{}).BootID(); err != nil || string(got) != want {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+}
+
+func TestBIOSUUIDIsLowerCaseOrNotFound(t *testing.T) {
+	sys := t.TempDir()
+	g := guest.New(guest.Config{Sys: sys})
+	if _, err := g.BIOSUUID(); !errors.Is(err, mooring.ErrNotFound) {
+		t.Errorf("without firmware: %v, want ErrNotFound", err)
+	}
+	fakeFile(t, "4C2B178D-8E1A-4000-8000-0123456789AB\n", sys, "class/dmi/id/product_uuid")
+	if got, err := g.BIOSUUID(); err != nil || got != "4c2b178d-8e1a-4000-8000-0123456789ab" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
