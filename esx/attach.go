@@ -52,7 +52,7 @@ type lingering struct{ error }
 func (l lingering) Unwrap() error { return l.error }
 
 // Attach adds vol's disk to our virtual machine, unless it is there already. Calls that arrive together share one task. A disk that another running machine
-// has is waited for, up to 30 s; after that, and at once for a machine that is powered off, the error wraps [mooring.ErrInUse] and names the machine.
+// has is waited for, as long as [Where] says; after that, and at once for a machine that is powered off, the error wraps [mooring.ErrInUse] and names the machine.
 // A lock without an owner in view is [mooring.ErrFenced], no free unit is [mooring.ErrCapacity], two devices with the disk's UUID are [mooring.ErrCorrupt].
 func (h *Host) Attach(ctx context.Context, vol mooring.Volume) error {
 	for end := time.Now().Add(h.lingerLimit); ; {

@@ -125,7 +125,7 @@ func (h *Host) declare(ctx context.Context, p *place, vol mooring.Volume) (their
 
 // appears tells whether there is a disk, waiting for it where somebody may be making it.
 func (h *Host) appears(ctx context.Context, p *place, name mooring.Name, wait bool) (appeared bool, err error) {
-	_, err = h.await(ctx, func() (bool, error) {
+	err = h.await(ctx, func() (bool, error) {
 		_, err := h.look(ctx, p, name)
 		if errors.Is(err, mooring.ErrNotFound) {
 			return !wait, nil
@@ -153,14 +153,14 @@ func (h *Host) discard(ctx context.Context, p *place, sidecar mooring.Backing, c
 }
 
 // await asks until the answer is yes or another host has had time enough.
-func (h *Host) await(ctx context.Context, ask func() (bool, error)) (bool, error) {
+func (h *Host) await(ctx context.Context, ask func() (bool, error)) error {
 	for end := time.Now().Add(h.intentLimit); ; {
 		yes, err := ask()
 		if yes || err != nil || time.Now().After(end) {
-			return yes, err
+			return err
 		}
 		if err := pause(ctx, h.intentPoll); err != nil {
-			return false, explain(err)
+			return explain(err)
 		}
 	}
 }
@@ -170,7 +170,7 @@ func (h *Host) await(ctx context.Context, ask func() (bool, error)) (bool, error
 func (h *Host) complete(ctx context.Context, p *place, f found) (found, error) {
 	unfinished := func() bool { return f.sidecar != nil && f.sidecar.Disk == "" }
 	if unfinished() && f.sidecar.CreatedBy != p.vm.Name {
-		_, err := h.await(ctx, func() (_ bool, err error) {
+		err := h.await(ctx, func() (_ bool, err error) {
 			f.sidecar, err = h.believable(ctx, p, f)
 			return !unfinished(), err
 		})

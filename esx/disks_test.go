@@ -121,16 +121,19 @@ func TestSidecarThatIsMissingTornOrOfAnotherDiskMakesTheFormatUnknown(t *testing
 		want  error // of SetFormat
 	}{
 		"missing": {func(t *testing.T, v *vcsim, vol mooring.Volume) {
+			t.Helper()
 			if err := os.Remove(v.file(t, sidecar(vol))); err != nil {
 				t.Error(err)
 			}
 		}, mooring.ErrNotFound},
 		"torn": {func(t *testing.T, v *vcsim, vol mooring.Volume) {
+			t.Helper()
 			if err := os.Truncate(v.file(t, sidecar(vol)), 100); err != nil {
 				t.Error(err)
 			}
 		}, mooring.ErrCorrupt},
 		"of another disk": {func(t *testing.T, v *vcsim, vol mooring.Volume) {
+			t.Helper()
 			vol.Disk = volume(1).Disk
 			v.writeSidecar(t, vol)
 		}, mooring.ErrCorrupt},
@@ -369,28 +372,28 @@ func TestWorkWhoseAnswerIsLostIsReadBack(t *testing.T) {
 	v := newVCSim(t)
 	h, l := newLossyHost(t, v)
 	for _, method := range []string{"CreateVirtualDisk_Task", "MoveDatastoreFile_Task", "MakeDirectory"} {
-		l.next(method, 1)
+		l.loseNext(method)
 	}
 	vol := create(t, h, "db")
 	if vol.Format != mooring.FormatNone || vol.FSUUID != v.readSidecar(t, vol).FSUUID {
 		t.Errorf("got %+v", vol)
 	}
-	l.next("ReconfigVM_Task", 1)
+	l.loseNext("ReconfigVM_Task")
 	if err := h.Attach(t.Context(), vol); err != nil {
 		t.Fatal(err)
 	}
 	if n := v.count("ReconfigVM_Task"); n != 1 {
 		t.Errorf("got %d tasks, want 1: what is there is not added again", n)
 	}
-	l.next("MoveDatastoreFile_Task", 1)
+	l.loseNext("MoveDatastoreFile_Task")
 	if err := h.SetFormat(t.Context(), vol, mooring.FormatDone); err != nil || v.readSidecar(t, vol).Format != mooring.FormatDone {
 		t.Errorf("set format: got %v", err)
 	}
-	l.next("ReconfigVM_Task", 1)
+	l.loseNext("ReconfigVM_Task")
 	if err := h.Detach(t.Context(), vol); err != nil {
 		t.Fatal(err)
 	}
-	l.next("DeleteVirtualDisk_Task", 1)
+	l.loseNext("DeleteVirtualDisk_Task")
 	if err := h.Delete(t.Context(), vol); err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,9 @@ import (
 	"github.com/mooring-sh/mooring"
 )
 
+// defaultLinger is three times as long as a plugin keeps a disk attached that nobody holds.
+const defaultLinger = 30 * time.Second
+
 // Host is the virtual machine that we run in, with the disks of its group of volumes: it makes and removes them, attaches and detaches
 // them. Its methods may be called concurrently; for one volume name, create, delete and the writing of its sidecar are the caller's to order.
 type Host struct {
@@ -45,11 +48,14 @@ func NewHost(s *Session, where Where, log *slog.Logger) *Host {
 	if where.Group == "" {
 		where.Group = DefaultGroup
 	}
+	if where.Linger == 0 {
+		where.Linger = defaultLinger
+	}
 	return &Host{
 		session: s, where: where, log: log,
 		collect:     30 * time.Millisecond,
-		lingerLimit: 30 * time.Second,
-		lingerPoll:  time.Second,
+		lingerLimit: where.Linger,
+		lingerPoll:  min(time.Second, where.Linger/10),
 		intentLimit: 5 * time.Second,
 		intentPoll:  250 * time.Millisecond,
 		conditions:  map[mooring.Name]Condition{},

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"io"
-	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -24,17 +23,17 @@ type lossy struct {
 	server *httptest.Server
 
 	mu   sync.Mutex
-	lose map[string]int // by method, how many answers
+	lose map[string]bool // the next answer to the method
 }
 
 func newLossy(t *testing.T, v *vcsim) *lossy {
 	t.Helper()
-	l := &lossy{lose: map[string]int{}}
+	l := &lossy{lose: map[string]bool{}}
 	target := &url.URL{Scheme: "https", Host: v.server.URL.Host}
 	proxy := &httputil.ReverseProxy{
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host },
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
-		ErrorLog:  log.New(io.Discard, "", 0),
+		ErrorLog:  slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}
 	l.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
@@ -49,7 +48,7 @@ func newLossy(t *testing.T, v *vcsim) *lossy {
 		proxy.ServeHTTP(httptest.NewRecorder(), r)
 		panic(http.ErrAbortHandler)
 	}))
-	l.server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	l.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	l.server.StartTLS()
 	t.Cleanup(l.server.Close)
 	return l
@@ -58,20 +57,20 @@ func newLossy(t *testing.T, v *vcsim) *lossy {
 func (l *lossy) loses(body []byte) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for method, n := range l.lose {
-		if n > 0 && bytes.Contains(body, []byte("<"+method+" ")) {
-			l.lose[method]--
+	for method := range l.lose {
+		if bytes.Contains(body, []byte("<"+method+" ")) {
+			delete(l.lose, method)
 			return true
 		}
 	}
 	return false
 }
 
-// next loses the next n answers to the method.
-func (l *lossy) next(method string, n int) {
+// loseNext loses the next answer to the method.
+func (l *lossy) loseNext(method string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lose[method] = n
+	l.lose[method] = true
 }
 
 func newLossyHost(t *testing.T, v *vcsim) (*esx.Host, *lossy) {

@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25"
@@ -30,6 +31,8 @@ type Where struct {
 	Datastore string
 	// Group is the folder of volumes that a set of virtual machines shares. Empty: [DefaultGroup].
 	Group string
+	// Linger is how long an attachment waits for a disk that another running machine has. Zero: 30 s.
+	Linger time.Duration
 }
 
 // place is where the volumes lie and which machine we are, as vCenter says at this moment. It is looked up for each operation:

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	_ "github.com/vmware/govmomi/pbm/simulator" // the storage policy service
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/session"
 	"github.com/vmware/govmomi/simulator"
@@ -19,8 +20,6 @@ import (
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
-
-	_ "github.com/vmware/govmomi/pbm/simulator" // the storage policy service
 
 	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/esx"
