@@ -65,7 +65,7 @@ func TestDamagedFilesystemIsNotMountedAndNamesTheCommand(t *testing.T) {
 	}{
 		{mooring.Ext4, func(t *testing.T, d *disk) {
 			t.Helper()
-			sh(t, "debugfs", "-w", "-R", "clri <2>", d.dev) // the root directory
+			sh(t, "debugfs", "-w", "-R", "clri <2>", d.dev)                // the root directory
 			sh(t, "debugfs", "-w", "-R", "set_super_value state 2", d.dev) // the kernel has seen errors
 		}, "e2fsck -f "},
 		{mooring.XFS, func(t *testing.T, d *disk) {

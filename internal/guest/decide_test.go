@@ -93,7 +93,8 @@ func TestBlkidIsUnderstood(t *testing.T) {
 		{"nothing", "", 2, guest.Content{}, "nothing"},
 		{
 			"a filesystem", "DEVNAME=/dev/sdb\nUUID=3E6BE9DE-8139-41D1-9106-A43F08D823A6\nVERSION=1.0\nTYPE=ext4\nUSAGE=filesystem\n", 0,
-			guest.Content{Kind: guest.Filesystem, Type: "ext4", UUID: chosen}, "a filesystem (ext4, UUID " + string(chosen) + ")",
+			guest.Content{Kind: guest.Filesystem, Type: "ext4", UUID: chosen},
+			"a filesystem (ext4, UUID " + string(chosen) + ")",
 		},
 		{"a partition table", "DEVNAME=/dev/sdb\nPTTYPE=gpt\n", 0, guest.Content{Kind: guest.Foreign, What: "a partition table (gpt)"}, "a partition table (gpt)"},
 		{"LVM", "TYPE=LVM2_member\nUSAGE=raid\n", 0, guest.Content{Kind: guest.Foreign, What: "a signature of type LVM2_member (raid)"}, "a signature of type LVM2_member (raid)"},

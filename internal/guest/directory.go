@@ -30,7 +30,7 @@ func setImmutable(dir string, on bool) error {
 	if err != nil {
 		return err
 	}
-	defer d.Close()
+	defer func() { _ = d.Close() }()
 	flags, err := unix.IoctlGetUint32(int(d.Fd()), unix.FS_IOC_GETFLAGS)
 	if err != nil {
 		return &os.PathError{Op: "get flags of", Path: dir, Err: err}

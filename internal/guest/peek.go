@@ -23,7 +23,7 @@ func peek(dev, fstype string) (lookup, error) {
 	case err != nil:
 		return markAbsent, nil
 	}
-	defer mnt.Close()
+	defer func() { _ = mnt.Close() }()
 	var st unix.Stat_t
 	// The root directory of a broken filesystem may be as broken as the rest: any error means that there is no mark.
 	if unix.Fstatat(int(mnt.Fd()), mooring.MarkFile, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
@@ -38,7 +38,7 @@ func detachedMount(dev, fstype string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer fs.Close()
+	defer func() { _ = fs.Close() }()
 	for _, c := range [...]struct {
 		cmd        uintptr
 		key, value string

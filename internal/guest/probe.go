@@ -59,7 +59,7 @@ func (g *Guest) Probe(ctx context.Context, dev string) (Content, error) {
 	if err != nil {
 		return Content{}, fmt.Errorf("probe: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return Content{}, fmt.Errorf("probe: %w", err)

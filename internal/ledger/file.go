@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -77,7 +78,7 @@ func decode(data []byte) (generation, error) {
 	}
 	head, want, ok := bytes.Cut(line, []byte(sumField))
 	if !ok {
-		return generation{}, fmt.Errorf("its first line has no checksum")
+		return generation{}, errors.New("its first line has no checksum")
 	}
 	var version, length int
 	var number uint64

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -43,12 +44,10 @@ func genRecord(t *rapid.T) ledger.Record {
 
 // The ledger is a map that survives reopening, and that falls back by one commit at most when a file is damaged while it is closed.
 func TestLedgerIsADurableMap(t *testing.T) {
-	top := t.TempDir()
+	top, runs := t.TempDir(), 0
 	rapid.Check(t, func(t *rapid.T) {
-		dir, err := os.MkdirTemp(top, "")
-		if err != nil {
-			t.Fatal(err)
-		}
+		runs++
+		dir := filepath.Join(top, strconv.Itoa(runs))
 		l, err := ledger.Open(dir)
 		if err != nil {
 			t.Fatal(err)
