@@ -25,9 +25,6 @@ const (
 	SyncDir Step = "sync directory"
 )
 
-// Steps lists the steps in their order, for tests that stop at each.
-func Steps() []Step { return []Step{Create, Write, Sync, Rename, SyncDir} }
-
 // Hook is called after each step has been done. Its error stops the writer on the spot, as a kill would: nothing is
 // cleaned up. It is for tests; product code gives none.
 type Hook func(done Step) error

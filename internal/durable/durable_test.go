@@ -17,6 +17,11 @@ import (
 
 var errStop = errors.New("stopped by the test")
 
+// steps lists the steps in their order.
+func steps() []durable.Step {
+	return []durable.Step{durable.Create, durable.Write, durable.Sync, durable.Rename, durable.SyncDir}
+}
+
 // stopAfter returns a hook that stops the writer after the step, as a kill would.
 func stopAfter(step durable.Step) durable.Hook {
 	return func(done durable.Step) error {
@@ -48,7 +53,7 @@ func TestWriterStoppedAfterAnyStepLeavesOldOrNew(t *testing.T) {
 	want := map[durable.Step]string{
 		durable.Create: "old", durable.Write: "old", durable.Sync: "old", durable.Rename: "new", durable.SyncDir: "new",
 	}
-	for _, step := range durable.Steps() {
+	for _, step := range steps() {
 		t.Run(string(step), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "file")
 			write(t, path, "old")
@@ -82,7 +87,7 @@ func TestWriterKilledAfterAnyStepLeavesOldOrNew(t *testing.T) {
 		})
 		return
 	}
-	for _, step := range durable.Steps() {
+	for _, step := range steps() {
 		t.Run(string(step), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "file")
 			write(t, path, "old")
@@ -159,7 +164,7 @@ func TestContentIsAlwaysOneThatWasWritten(t *testing.T) {
 		now := ""
 		for range rapid.IntRange(1, 8).Draw(t, "writes") {
 			next := string(rapid.SliceOfN(rapid.Byte(), 0, 1<<12).Draw(t, "content"))
-			step := rapid.SampledFrom(append(durable.Steps(), "")).Draw(t, "stop after")
+			step := rapid.SampledFrom(append(steps(), "")).Draw(t, "stop after")
 			err := durable.WriteFile(path, []byte(next), 0o600, stopAfter(step))
 			if (err != nil) != (step != "") {
 				t.Fatalf("stop after %q: %v", step, err)

@@ -20,9 +20,14 @@ import (
 
 var errStop = errors.New("stopped by the test")
 
+// steps lists the steps of a commit in their order.
+func steps() []durable.Step {
+	return []durable.Step{durable.Create, durable.Write, durable.Sync, durable.Rename, durable.SyncDir}
+}
+
 // A commit that fails must leave memory and files as they were, and the next one must succeed.
 func TestFailedCommitChangesNothing(t *testing.T) {
-	for _, step := range durable.Steps() {
+	for _, step := range steps() {
 		t.Run(string(step), func(t *testing.T) {
 			var stop durable.Step
 			dir := t.TempDir()
@@ -59,7 +64,7 @@ func TestFailedCommitChangesNothing(t *testing.T) {
 // A ledger killed after any step of any commit opens with what was acknowledged, and perhaps with what was about to be.
 func TestKilledAtAnyStepKeepsWhatWasAcknowledged(t *testing.T) {
 	for commits := range 3 {
-		for _, step := range durable.Steps() {
+		for _, step := range steps() {
 			t.Run(strconv.Itoa(commits)+" then "+string(step), func(t *testing.T) {
 				dir := t.TempDir()
 				armed := false

@@ -217,7 +217,7 @@ func TestFilesOfANewerMooringAreRefusedAndKept(t *testing.T) {
 
 // The damaged files are evidence: rebuilding keeps them, and can be stopped anywhere without becoming an empty ledger.
 func TestRebuildKeepsTheDamagedFilesAndSurvivesAKill(t *testing.T) {
-	for _, step := range append(durable.Steps(), "never") {
+	for _, step := range append(steps(), "never") {
 		t.Run("stopped after "+string(step), func(t *testing.T) {
 			dir, newer, older := made(t)
 			damages()["cut"](t, newer)
