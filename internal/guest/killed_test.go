@@ -112,6 +112,7 @@ func standIn(t *testing.T, fs mooring.FSType, at string) string {
 // A host that dies while a volume is being formatted must not leave a volume that can never be used: the next Open finishes the work,
 // whatever bytes mkfs has left. Nobody has had the filesystem yet, so that nothing can be lost.
 func TestMkfsKilledAtAnyMomentIsFinishedByTheNextOpen(t *testing.T) {
+	needRoot(t)
 	points, tail := 30, 12
 	if testing.Short() {
 		points = 8
