@@ -16,11 +16,12 @@ const defaultLimit = 2 * time.Minute
 type change struct {
 	vol     mooring.Volume
 	remove  bool
-	profile bool  // give the profile along
-	refusal error // why the profile was refused
-	cleared bool  // no other machine has the disk
-	sent    bool  // a task that adds the disk was sent
-	wrong   error // why what was added is removed again
+	profile bool            // give the profile along
+	refusal error           // why the profile was refused
+	cleared bool            // no other machine has the disk
+	sent    bool            // a task that adds the disk was sent
+	wrong   error           // why what was added is removed again
+	file    mooring.Backing // the disk's file by another name than vol's; empty: by that
 
 	deadline time.Time
 	gone     <-chan struct{} // closed when nobody waits any more

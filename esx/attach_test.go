@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"github.com/mooring-sh/mooring"
@@ -318,6 +319,77 @@ func TestTwoDevicesWithOneUUIDAreCorrupt(t *testing.T) {
 	}
 	if err := h.Detach(t.Context(), vol); !errors.Is(err, mooring.ErrCorrupt) || len(attached(t, h)) != 2 {
 		t.Errorf("detach: got %v, want ErrCorrupt and nothing done", err)
+	}
+}
+
+// vSAN makes top-level folders by its namespace manager only, names them by an ID, and some versions want that ID in a hardware list.
+func TestFolderOnVSANIsMadeAndAttachedFromByItsID(t *testing.T) {
+	v := newVCSim(t)
+	ds := v.model.Map().Any("Datastore").(*simulator.Datastore)
+	ds.Summary.Type, ds.Summary.Url = "vsan", ds.Summary.Url+"/"
+	ds.Capability.TopLevelDirectoryCreateSupported = new(false)
+	h := newHost(t, v)
+	vol := create(t, h, "db")
+	if n := v.count("CreateDirectory"); n != 1 {
+		t.Errorf("got %d folders made by the namespace manager, want 1", n)
+	}
+	v.failing(-1, func(c *types.VirtualDeviceConfigSpec) types.BaseMethodFault {
+		if strings.Contains(fileOf(c), "dockvols") {
+			return &types.FileNotFound{}
+		}
+		return nil
+	})
+	vol.Disk = "" // vcsim derives it from the path, so that it would be another by the folder's ID
+	if err := h.Attach(t.Context(), vol); err != nil {
+		t.Fatal(err)
+	}
+	m, err := h.Machine(t.Context())
+	if err != nil || !slices.ContainsFunc(m.Disks, func(a mooring.Attachment) bool {
+		return esx.SameFile(a.Backing, vol.Backing) && a.Backing != vol.Backing
+	}) {
+		t.Errorf("got %+v, %v, want %s by its folder's ID", m.Disks, err, vol.Backing)
+	}
+}
+
+// A running machine has the disk's file open; that must not make the volume unknown.
+func TestDiskWhoseUUIDCannotBeReadIsKnownByTheHardwareThatHasIt(t *testing.T) {
+	v := newVCSim(t)
+	h := newHost(t, v)
+	vol := create(t, h, "db")
+	if err := h.Attach(t.Context(), vol); err != nil {
+		t.Fatal(err)
+	}
+	v.refuse(func(method string, _ any) types.BaseMethodFault {
+		if method == "QueryVirtualDiskUuid" {
+			return &types.FileLocked{}
+		}
+		return nil
+	})
+	if got, err := h.Find(t.Context(), "db"); err != nil || got.Disk != vol.Disk || got.Format != mooring.FormatNone {
+		t.Errorf("got %+v, %v, want %+v", got, err, vol)
+	}
+}
+
+// One caller that goes away must not take the task away from the others, and must not wait for it.
+func TestCallerThatGoesLeavesTheBatchToTheOthers(t *testing.T) {
+	v := newVCSim(t)
+	h := newHost(t, v)
+	h.SetCollect(300 * time.Millisecond)
+	vols := createMany(t, h, 2)
+	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() { left <- h.Attach(ctx, vols[0]) }()
+	stayed := make(chan error, 1)
+	go func() { stayed <- h.Attach(t.Context(), vols[1]) }()
+	cancel()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want Canceled", err)
+	}
+	if err := <-stayed; err != nil {
+		t.Errorf("the one that stayed: got %v", err)
+	}
+	if got := attached(t, h); !slices.Equal(got, []mooring.Backing{vols[1].Backing}) {
+		t.Errorf("got %v attached, want what somebody still waits for", got)
 	}
 }
 

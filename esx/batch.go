@@ -1,6 +1,7 @@
 package esx
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -126,6 +127,11 @@ func (h *Host) blame(ctx context.Context, p *place, todo []*change, cause error)
 	if c.refusal != nil { // without the profile it failed too: the profile was not the reason, or not the only one
 		c.refusal = nil
 	}
+	if !c.remove && c.file == "" && errors.Is(cause, mooring.ErrNotFound) {
+		if c.file = h.byFolderID(ctx, p, c.vol.Backing); c.file != "" {
+			return h.carryOut(ctx, p, todo)
+		}
+	}
 	if !c.remove && classOf(cause) == ask {
 		c.cleared = false
 		if err := h.clear(ctx, p, todo); err != nil || c.settled() {
@@ -227,7 +233,11 @@ func plan(hw hardware, changes []*change) (types.VirtualMachineConfigSpec, []*ch
 		switch {
 		case i < len(slots):
 			c.sent = true
-			added, in = append(added, addition{c.vol, slots[i], c.profile}), append(in, c)
+			a := addition{file: cmp.Or(c.file, c.vol.Backing), slot: slots[i]}
+			if c.profile {
+				a.profile = c.vol.Profile
+			}
+			added, in = append(added, a), append(in, c)
 		case len(removed) == 0:
 			c.settle(noUnit(hw, c.vol))
 		}

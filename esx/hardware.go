@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
@@ -161,4 +162,24 @@ func sameFile(a, b mooring.Backing) bool {
 	}
 	alias := func(x, y string) bool { return x == topFolder && vsanFolder.MatchString(y) }
 	return topA == topB || alias(topA, topB) || alias(topB, topA)
+}
+
+// byFolderID returns the file by vSAN's own name of its top-level folder, in which some versions want it in a hardware list, or "" where there is no such name.
+func (h *Host) byFolderID(ctx context.Context, p *place, b mooring.Backing) mooring.Backing {
+	top, rest, _ := strings.Cut(b.File(), "/")
+	if supported := p.ds.Capability.TopLevelDirectoryCreateSupported; supported == nil || *supported || vsanFolder.MatchString(top) {
+		return ""
+	}
+	var folder string
+	err := read(ctx, func() (err error) {
+		url := strings.TrimSuffix(p.ds.Summary.Url, "/") + "/" + top
+		folder, err = object.NewDatastoreNamespaceManager(p.client).ConvertNamespacePathToUuidPath(ctx, p.dc, url)
+		return err
+	})
+	id := path.Base(folder)
+	if err != nil || !vsanFolder.MatchString(id) {
+		h.log.Debug("ask for the ID of a folder on vSAN", "backing", string(b), "err", err)
+		return ""
+	}
+	return mooring.NewBacking(b.Datastore(), path.Join(id, rest))
 }

@@ -165,7 +165,7 @@ func (h *Host) findDatastore(ctx context.Context, p *place) error {
 		return fmt.Errorf("list the datastores of %s: %w", p.dcPath, err)
 	}
 	if len(dc.Datastore) > 0 {
-		if err := h.session.properties(ctx, p.client, dc.Datastore, []string{"name", "browser", "capability", "summary.accessible"}, &p.stores); err != nil {
+		if err := h.session.properties(ctx, p.client, dc.Datastore, []string{"name", "browser", "capability", "summary.url"}, &p.stores); err != nil {
 			return fmt.Errorf("read the datastores of %s: %w", p.dcPath, err)
 		}
 	}

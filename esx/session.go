@@ -116,13 +116,17 @@ func (s *Session) Close(ctx context.Context) error {
 	if l == nil {
 		return nil
 	}
+	s.leave(ctx, l)
+	return nil
+}
+
+// leave ends a login, which vCenter may have ended before, and its connections.
+func (s *Session) leave(ctx context.Context, l *link) {
 	defer l.vim.CloseIdleConnections()
-	ctx, cancel := context.WithTimeoutCause(ctx, answerLimit, errStalled)
-	defer cancel()
-	if err := govmomisession.NewManager(l.vim).Logout(ctx); err != nil && classOf(err) != session {
+	err := limited(ctx, func(ctx context.Context) error { return govmomisession.NewManager(l.vim).Logout(ctx) })
+	if err != nil && classOf(err) != session {
 		s.log.Debug("log out of vCenter", "err", explain(err))
 	}
-	return nil
 }
 
 // after returns a login that is newer than the one with the number seen, logging in if there is none.
@@ -171,8 +175,8 @@ func (s *Session) join(ctx context.Context, j *login) {
 		}
 		return
 	}
-	if s.link != nil {
-		s.link.vim.CloseIdleConnections()
+	if old := s.link; old != nil {
+		s.work.Go(func() { s.leave(context.WithoutCancel(ctx), old) })
 	}
 	s.logins++
 	l.number = s.logins

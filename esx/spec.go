@@ -13,9 +13,9 @@ const firstDiskKey = -100
 
 // addition is a disk that a spec adds.
 type addition struct {
-	vol     mooring.Volume
+	file    mooring.Backing
+	profile mooring.ProfileID // empty: none is given along
 	slot    slot
-	profile bool // give the volume's profile along
 }
 
 // reconfigureSpec returns the spec that removes disks, then makes controllers, then adds disks, in one task. The version makes vCenter refuse it if
@@ -33,13 +33,9 @@ func reconfigureSpec(version string, removed []device, made []controller, added 
 		})
 	}
 	for i, a := range added {
-		change := &types.VirtualDeviceConfigSpec{
-			Operation: types.VirtualDeviceConfigSpecOperationAdd, Device: newDisk(firstDiskKey-int32(i), a),
-		}
-		if a.profile {
-			change.Profile = profileOfDisk(a.vol.Profile)
-		}
-		spec.DeviceChange = append(spec.DeviceChange, change)
+		spec.DeviceChange = append(spec.DeviceChange, &types.VirtualDeviceConfigSpec{
+			Operation: types.VirtualDeviceConfigSpecOperationAdd, Device: newDisk(firstDiskKey-int32(i), a), Profile: profileOfDisk(a.profile),
+		})
 	}
 	return spec
 }
@@ -57,7 +53,7 @@ func newDisk(key int32, a addition) *types.VirtualDisk {
 	return &types.VirtualDisk{VirtualDevice: types.VirtualDevice{
 		Key: key, ControllerKey: a.slot.controller, UnitNumber: new(a.slot.unit),
 		Backing: &types.VirtualDiskFlatVer2BackingInfo{
-			VirtualDeviceFileBackingInfo: types.VirtualDeviceFileBackingInfo{FileName: string(a.vol.Backing)},
+			VirtualDeviceFileBackingInfo: types.VirtualDeviceFileBackingInfo{FileName: string(a.file)},
 			DiskMode:                     string(types.VirtualDiskModeIndependent_persistent),
 		},
 	}}
