@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
@@ -29,8 +30,14 @@ const (
 	controllerUnit = 7    // the unit that a SCSI controller takes for itself
 )
 
+// building serialises the making of models: vcsim keeps licences and host templates in variables of its own, which it
+// writes while it makes one.
+var building sync.Mutex //nolint:gochecknoglobals // guards variables of another package
+
 // build makes the model: a datacenter, a cluster with vSAN, a VMFS datastore, the virtual machines.
 func (v *VCenter) build(ctx context.Context) error {
+	building.Lock()
+	defer building.Unlock()
 	model := simulator.VPX()
 	model.Datacenter, model.Datastore, model.Machine = 0, 0, 0
 	model.ServiceContent.About.ApiVersion = apiVersion

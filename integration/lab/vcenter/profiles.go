@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vmware/govmomi/pbm"
 	"github.com/vmware/govmomi/pbm/methods"
 	pbmsim "github.com/vmware/govmomi/pbm/simulator"
 	pbmtypes "github.com/vmware/govmomi/pbm/types"
@@ -18,10 +19,9 @@ import (
 )
 
 // profiles is SPBM with a memory: it knows which profile an attached disk was given, refuses names that are taken and
-// rules that vSAN does not have, and places nothing where the rules cannot be kept. vcsim's own manager is inside; it
-// still answers what the lab has no rule for.
+// rules that vSAN does not have, and places nothing where the rules cannot be kept.
 type profiles struct {
-	pbmsim.ProfileManager
+	types.ManagedObjectReference
 	v *VCenter
 
 	mu   sync.Mutex
@@ -35,30 +35,66 @@ var (
 	complianceManager = types.ManagedObjectReference{Type: "PbmComplianceManager", Value: "complianceManager"}
 )
 
-const vsanNamespace = "VSAN"
+const (
+	vsanNamespace    = "VSAN"
+	defaultProfileID = "aa6d5a82-1c88-45da-85d3-3d74b91a5bad" // the same in every vCenter
+)
 
 func newProfiles(v *VCenter) *profiles {
-	p := &profiles{v: v}
-	p.ManagedObjectReference = profileManager
-	return p
+	return &profiles{ManagedObjectReference: profileManager, v: v, list: []*pbmtypes.PbmCapabilityProfile{defaultProfile()}}
 }
 
-// registry returns the SDK of SPBM: vcsim's, with our objects in the place of its own. The built-in profiles are vcsim's.
-func (p *profiles) registry() *simulator.Registry {
-	r := pbmsim.New()
-	if p.v.opts.Plain {
-		return r
+// defaultProfile is the storage policy that every vSAN has.
+func defaultProfile() *pbmtypes.PbmCapabilityProfile {
+	var rules []pbmtypes.PbmCapabilityInstance
+	for _, r := range [...]struct {
+		id    string
+		value any
+	}{
+		{"hostFailuresToTolerate", int32(1)},
+		{"stripeWidth", int32(1)},
+		{"forceProvisioning", false},
+		{"proportionalCapacity", int32(0)},
+		{"cacheReservation", int32(0)},
+	} {
+		rules = append(rules, pbmtypes.PbmCapabilityInstance{
+			Id: pbmtypes.PbmCapabilityMetadataUniqueId{Namespace: vsanNamespace, Id: r.id},
+			Constraint: []pbmtypes.PbmCapabilityConstraintInstance{{
+				PropertyInstance: []pbmtypes.PbmCapabilityPropertyInstance{{Id: r.id, Value: r.value}},
+			}},
+		})
 	}
-	if own, ok := r.Get(profileManager).(*pbmsim.ProfileManager); ok {
-		res, ok := own.PbmQueryProfileDetails(&pbmtypes.PbmQueryProfileDetails{}).(*methods.PbmQueryProfileDetailsBody)
-		if ok && res.Res != nil {
-			for _, d := range res.Res.Returnval {
-				if c, ok := d.Profile.(*pbmtypes.PbmCapabilityProfile); ok {
-					copied := *c
-					p.list = append(p.list, &copied)
-				}
-			}
-		}
+	return &pbmtypes.PbmCapabilityProfile{
+		PbmProfile: pbmtypes.PbmProfile{
+			ProfileId: pbmtypes.PbmProfileId{UniqueId: defaultProfileID}, Name: "vSAN Default Storage Policy",
+			Description: "Storage policy used as default for vSAN datastores", CreationTime: time.Now(), LastUpdatedTime: time.Now(),
+		},
+		ProfileCategory: string(pbmtypes.PbmProfileCategoryEnumREQUIREMENT),
+		ResourceType:    pbmtypes.PbmProfileResourceType{ResourceType: string(pbmtypes.PbmProfileResourceTypeEnumSTORAGE)},
+		Constraints: &pbmtypes.PbmCapabilitySubProfileConstraints{
+			SubProfiles: []pbmtypes.PbmCapabilitySubProfile{{Name: "VSAN sub-profile", Capability: rules}},
+		},
+		IsDefault: true, SystemCreatedProfileType: string(pbmtypes.PbmSystemCreatedProfileTypeVsanDefaultProfile),
+	}
+}
+
+// registry returns the SDK of SPBM. It is put together here, because vcsim's own constructor writes to profiles that all
+// simulators of a process share.
+func (p *profiles) registry() *simulator.Registry {
+	r := simulator.NewRegistry()
+	r.Namespace, r.Path, r.Cookie = pbm.Namespace, pbm.Path, simulator.SOAPCookie
+	r.Put(&pbmsim.ServiceInstance{ManagedObjectReference: pbm.ServiceInstance, Content: pbmtypes.PbmServiceInstanceContent{
+		AboutInfo:                 pbmtypes.PbmAboutInfo{Name: "PBM", Version: "2.0", InstanceUuid: newUUID()},
+		SessionManager:            types.ManagedObjectReference{Type: "PbmSessionManager", Value: "SessionManager"},
+		CapabilityMetadataManager: types.ManagedObjectReference{Type: "PbmCapabilityMetadataManager", Value: "CapabilityMetadataManager"},
+		ProfileManager:            profileManager,
+		ComplianceManager:         complianceManager,
+		PlacementSolver:           placementSolver,
+	}})
+	if p.v.opts.Plain {
+		r.Put(&pbmsim.ProfileManager{ManagedObjectReference: profileManager})
+		r.Put(&pbmsim.PlacementSolver{ManagedObjectReference: placementSolver})
+		return r
 	}
 	r.Put(p)
 	r.Put(&placement{ManagedObjectReference: placementSolver, p: p})
