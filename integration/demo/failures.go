@@ -9,24 +9,25 @@ import (
 	"time"
 )
 
-// killPlugin kills the volume driver, works on without it, starts it again, and looks whether anybody forgot anything.
+// killPlugin kills the volume driver while the stack works, and looks whether anybody forgot anything.
 func (s *story) killPlugin(ctx context.Context) (string, error) {
-	disks, err := s.attached(ctx)
+	disks, err := s.attachedAll(ctx)
+	if err != nil {
+		return "", err
+	}
+	before, err := s.labStatus(ctx)
 	if err != nil {
 		return "", err
 	}
 	if _, err := s.show(ctx, "mooring-lab", "plugin", "kill"); err != nil {
 		return "", err
 	}
+	s.talk.note("kill -9; the lab starts it again, as systemd would")
 	if err := s.insert(ctx, rowsMeanwhile); err != nil {
-		return "", fmt.Errorf("without the driver: %w", err)
+		return "", fmt.Errorf("just after the kill: %w", err)
 	}
 	if err := s.nextJob(ctx, 10*time.Second); err != nil {
-		return "", fmt.Errorf("without the driver: %w", err)
-	}
-	s.talk.note("the driver is gone; %d more rows were committed, and jobs are logged", rowsMeanwhile)
-	if _, err := s.show(ctx, "mooring-lab", "plugin", "start"); err != nil {
-		return "", err
+		return "", fmt.Errorf("just after the kill: %w", err)
 	}
 	if err := wait(ctx, "the driver to hold the three volumes again", 30*time.Second, s.held); err != nil {
 		return "", err
@@ -34,7 +35,14 @@ func (s *story) killPlugin(ctx context.Context) (string, error) {
 	if err := s.dockerRemembers(ctx); err != nil {
 		return "", err
 	}
-	after, err := s.attached(ctx)
+	now, err := s.labStatus(ctx)
+	if err != nil {
+		return "", err
+	}
+	if now.Plugin.Starts != before.Plugin.Starts+1 || now.Plugin.PID == before.Plugin.PID {
+		return "", fmt.Errorf("the driver was started %d times, and %d before the kill: %w", now.Plugin.Starts, before.Plugin.Starts, errUnexpected)
+	}
+	after, err := s.attachedAll(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -90,16 +98,13 @@ func (s *story) dockerRemembers(ctx context.Context) error {
 // killDocker kills dockerd if the lab started it. One that ran before the lab is somebody's: then only the stack's
 // containers are restarted.
 func (s *story) killDocker(ctx context.Context) (string, error) {
-	ours, err := s.dockerIsTheLabs(ctx)
+	pid, err := s.labDocker(ctx)
 	if err != nil {
 		return "", err
 	}
 	proof := "kill -9: after its restart the containers run again by themselves, each volume held once"
-	if ours {
-		if _, err := s.show(ctx, "mooring-lab", "docker", "kill"); err != nil {
-			return "", err
-		}
-		if _, err := s.show(ctx, "mooring-lab", "docker", "start"); err != nil {
+	if pid != 0 {
+		if err := s.replaceDocker(ctx, pid); err != nil {
 			return "", err
 		}
 	} else {
@@ -118,7 +123,7 @@ func (s *story) killDocker(ctx context.Context) (string, error) {
 	if err := s.dockerRemembers(ctx); err != nil {
 		return "", err
 	}
-	_, err = s.attached(ctx)
+	_, err = s.attachedAll(ctx)
 	return proof, err
 }
 
@@ -128,7 +133,7 @@ func (s *story) stopAndStart(ctx context.Context) (string, error) {
 		return "", err
 	}
 	err := wait(ctx, "the disks to be detached", 60*time.Second, func(ctx context.Context) error {
-		disks, err := hardDisks(ctx, s.vm)
+		disks, err := s.attached(ctx)
 		if err == nil && len(disks) > 0 {
 			err = fmt.Errorf("%s still has %+v: %w", s.vm, disks, errUnexpected)
 		}
@@ -147,6 +152,6 @@ func (s *story) stopAndStart(ctx context.Context) (string, error) {
 	if err := s.held(ctx); err != nil {
 		return "", err
 	}
-	_, err = s.attached(ctx)
+	_, err = s.attachedAll(ctx)
 	return "stopped: all three were unmounted and detached; started: attached and mounted again, and everything serves", err
 }

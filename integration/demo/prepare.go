@@ -40,10 +40,14 @@ func (s *story) lookAround(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if len(disks) > 0 {
-		return "", fmt.Errorf("%s has %d volumes attached before anything was made: %w", s.vm, len(disks), errUnexpected)
+	s.own = make(map[string]bool)
+	for _, disk := range disks {
+		s.own[disk.uuid] = true
 	}
-	return fmt.Sprintf("this machine is %s at %s, with no volume attached; Docker Engine %s; mooring %s",
+	if status.Volumes > 0 {
+		return "", fmt.Errorf("there are %d volumes before anything was made: %w", status.Volumes, errUnexpected)
+	}
+	return fmt.Sprintf("this machine is the VM %s at %s, with no volume; Docker Engine %s; mooring %s",
 		s.vm, status.VCenter.URL, engine, status.Version), nil
 }
 
@@ -87,7 +91,7 @@ func (s *story) makeVolumes(ctx context.Context) (string, error) {
 	if !slices.Equal(got, names()) {
 		return "", fmt.Errorf("the volumes are %v, want %v: %w", got, names(), errUnexpected)
 	}
-	disks, err := hardDisks(ctx, s.vm)
+	disks, err := s.attached(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -128,7 +132,7 @@ func (s *story) startStack(ctx context.Context) (string, error) {
 	if err := s.allServing(ctx); err != nil {
 		return "", err
 	}
-	disks, err := s.attached(ctx)
+	disks, err := s.attachedAll(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -137,18 +141,6 @@ func (s *story) startStack(ctx context.Context) (string, error) {
 	}
 	return fmt.Sprintf("all three serve; vCenter shows the VMDKs as %s, %s and %s, the last with the policy %s",
 		disks[0].label, disks[1].label, disks[2].label, disks[2].policy), nil
-}
-
-// attached returns the VM's three volumes, as vCenter shows them; the third must have its policy.
-func (s *story) attached(ctx context.Context) ([]hardDisk, error) {
-	disks, err := hardDisks(ctx, s.vm)
-	if err != nil {
-		return nil, err
-	}
-	if len(disks) != len(names()) || disks[2].policy != policyName {
-		return nil, fmt.Errorf("vCenter shows %+v, want three disks, the last with the policy %s: %w", disks, policyName, errUnexpected)
-	}
-	return disks, nil
 }
 
 // allServing waits until each service does what it is for.

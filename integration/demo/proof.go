@@ -106,14 +106,27 @@ func (s *story) takeDown(ctx context.Context) (string, error) {
 	for _, undo := range slices.Backward(s.undo) {
 		failed = append(failed, undo(ctx))
 	}
+	failed = append(failed, s.nothingLeft(ctx), s.stopDocker())
+	return "no volume, disk, container or image of the demo is left", errors.Join(failed...)
+}
+
+// nothingLeft returns an error if the plugin, vCenter or the lab knows of anything that stayed, or of a disk that was ever
+// taken from this machine while it was mounted.
+func (s *story) nothingLeft(ctx context.Context) error {
+	var failed []error
 	views, err := s.volumes(ctx)
 	failed = append(failed, err)
-	disks, err := hardDisks(ctx, s.vm)
+	status, err := s.labStatus(ctx)
+	failed = append(failed, err)
+	if len(status.Violations) > 0 {
+		failed = append(failed, fmt.Errorf("detached while mounted: %+v: %w", status.Violations, errUnexpected))
+	}
+	disks, err := s.attached(ctx)
 	failed = append(failed, err)
 	if len(views)+len(disks) > 0 {
 		failed = append(failed, fmt.Errorf("%d volumes and %d attached disks are left: %w", len(views), len(disks), errUnexpected))
 	}
-	return "no volume, disk, container or image of the demo is left", errors.Join(failed...)
+	return errors.Join(failed...)
 }
 
 // later has takeDown run the command, in the reverse of the order in which later was called.

@@ -33,12 +33,14 @@ type story struct {
 	scratch  string
 	registry registry
 
-	vm     string // the virtual machine that this one is, by its name in vCenter
+	vm     string          // the virtual machine that this one is, by its name in vCenter
+	own    map[string]bool // that machine's disks before anything was made, by UUID
 	images []image
 	rows   []string // acknowledged, in their order
 	jobs   int      // the number of the last job that was seen in the log
 
-	undo []func(context.Context) error // what takes down what was made, in the order in which it was made
+	docker *exec.Cmd                     // a dockerd that the demo started in the place of the lab's
+	undo   []func(context.Context) error // what takes down what was made, in the order in which it was made
 }
 
 // image is a pushed image, as it was when the push was acknowledged.
@@ -128,6 +130,29 @@ func (s *story) volumes(ctx context.Context) ([]admin.View, error) {
 		return nil, err
 	}
 	return answer.Volumes, nil
+}
+
+// attached returns the disks that vCenter shows for this machine, beside its own.
+func (s *story) attached(ctx context.Context) ([]hardDisk, error) {
+	disks, err := hardDisks(ctx, s.vm)
+	return slices.DeleteFunc(disks, func(d hardDisk) bool { return s.own[d.uuid] }), err
+}
+
+// attachedAll returns the three volumes as vCenter shows them; it must show just those, and the third must have its policy.
+func (s *story) attachedAll(ctx context.Context) ([]hardDisk, error) {
+	disks, err := s.attached(ctx)
+	if err != nil {
+		return nil, err
+	}
+	views, err := s.volumes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	same := func(d hardDisk, v admin.View) bool { return d.uuid == string(v.Disk) }
+	if len(disks) != len(names()) || !slices.EqualFunc(disks, views, same) || disks[2].policy != policyName {
+		return nil, fmt.Errorf("vCenter shows %+v, want the three volumes, the last with the policy %s: %w", disks, policyName, errUnexpected)
+	}
+	return disks, nil
 }
 
 // decode runs a command and decodes the JSON that it prints.

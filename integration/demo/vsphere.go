@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,11 +25,12 @@ import (
 // Mooring: what is proved must not rest on the word of what is to be proved.
 type hardDisk struct {
 	label   string // "Hard disk 2"
+	uuid    string // its identity: vSAN calls directories by UUIDs of its own, so paths differ from those that were asked for
 	backing string
 	policy  string // the profile's name; empty if vCenter has none for the disk
 }
 
-// hardDisks returns those disks of the virtual machine called vm that lie under dockvols.
+// hardDisks returns the disks of the virtual machine called vm, sorted by the names of their files.
 func hardDisks(ctx context.Context, vm string) ([]hardDisk, error) {
 	client, err := login(ctx)
 	if err != nil {
@@ -45,28 +47,25 @@ func hardDisks(ctx context.Context, vm string) ([]hardDisk, error) {
 	}
 	var disks []hardDisk
 	for _, device := range devices.SelectByType((*types.VirtualDisk)(nil)) {
-		name := backingOf(device)
-		if !strings.Contains(name, "] dockvols/") {
-			continue // the machine's own
+		backing, ok := device.GetVirtualDevice().Backing.(*types.VirtualDiskFlatVer2BackingInfo)
+		if !ok {
+			return nil, fmt.Errorf("%s: the backing is a %T: %w", devices.Name(device), device.GetVirtualDevice().Backing, errUnexpected)
 		}
 		policy, err := policyOf(ctx, client.Client, found, device.GetVirtualDevice().Key)
 		if err != nil {
 			return nil, err
 		}
-		disks = append(disks, hardDisk{label: devices.Name(device), backing: name, policy: policy})
-		if info := device.GetVirtualDevice().DeviceInfo; info != nil {
-			disks[len(disks)-1].label = info.GetDescription().Label
-		}
+		disks = append(disks, hardDisk{label: labelOf(device), uuid: backing.Uuid, backing: backing.FileName, policy: policy})
 	}
-	slices.SortFunc(disks, func(a, b hardDisk) int { return strings.Compare(a.backing, b.backing) })
+	slices.SortFunc(disks, func(a, b hardDisk) int { return strings.Compare(path.Base(a.backing), path.Base(b.backing)) })
 	return disks, nil
 }
 
-func backingOf(device types.BaseVirtualDevice) string {
-	if file, ok := device.GetVirtualDevice().Backing.(types.BaseVirtualDeviceFileBackingInfo); ok {
-		return file.GetVirtualDeviceFileBackingInfo().FileName
+func labelOf(device types.BaseVirtualDevice) string {
+	if info := device.GetVirtualDevice().DeviceInfo; info != nil {
+		return info.GetDescription().Label
 	}
-	return ""
+	return "a disk without a label"
 }
 
 // login opens a session as the administrator whom the lab put into the environment, in govc's words.
