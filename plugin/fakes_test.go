@@ -71,7 +71,7 @@ func (w *world) Create(_ context.Context, spec mooring.Spec, _ mooring.Given) (m
 		return d.vol, nil
 	}
 	id := mooring.DiskID(fmt.Sprintf("6000c29a-0000-0000-0000-%012x", len(w.disks)+1))
-	vol := mooring.Volume{Spec: spec, Disk: id, Backing: mooring.NewBacking("ds", "dockvols/default/"+string(spec.Name)+".vmdk"), Format: mooring.FormatNone}
+	vol := mooring.Volume{Spec: spec, Disk: id, Backing: mooring.NewBacking("ds", "dockvols/default/"+string(spec.Name)+".vmdk"), FSUUID: "11111111-2222-4333-8444-555555555555", Format: mooring.FormatNone}
 	w.disks[spec.Name] = &disk{vol: vol}
 	return vol, nil
 }
@@ -312,6 +312,7 @@ func newRig(t *testing.T, w *world, dir string, change ...func(*plugin.Settings)
 	}
 	d := plugin.New(plugin.Parts{
 		Disks: w, Sidecars: w, Attacher: w, Guest: w, Devices: w, Containers: w, Ledger: led, Log: slog.New(slog.DiscardHandler),
+		Alive: func(i ledger.Instance) bool { return i != ledger.Instance{} },
 	}, s)
 	return &rig{Driver: d, world: w, ledger: led}
 }

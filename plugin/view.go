@@ -46,7 +46,7 @@ func (d *Driver) view(rec ledger.Record, l local) admin.View {
 	}
 	switch {
 	case vol.Disk == "":
-	case vol.Format == mooring.FormatUnknown:
+	case vol.Format == mooring.FormatUnknown, vol.FSUUID == "": // the ledger knows by now that it was formatted, not from a sidecar
 		v.Sidecar = admin.SidecarMissing
 	default:
 		v.Sidecar = admin.SidecarPresent
