@@ -77,6 +77,9 @@ func (l *Lab) StartUnit(opts UnitOptions) (*Unit, error) {
 	if opts.DockerHost == "" {
 		opts.DockerHost = "unix:///run/docker.sock"
 	}
+	if _, err := exec.LookPath(opts.Binary); err != nil {
+		return nil, fmt.Errorf("find plugin: %w", err) // the shell that becomes it would only say so in the log, again and again
+	}
 	config, err := l.writeConfig(opts)
 	if err != nil {
 		return nil, err
