@@ -30,19 +30,7 @@ func (d *Driver) Seen(ctx context.Context, from ledger.Instance) {
 	d.work.Go(func() { d.settleWith(ctx, from) })
 }
 
-// recheck asks Docker's API again, for holders whose IDs are not known.
-func (d *Driver) recheck(ctx context.Context) {
-	d.mu.Lock()
-	from := d.dockerd
-	d.mu.Unlock()
-	if d.Containers == nil {
-		return
-	}
-	ctx = context.WithoutCancel(ctx)
-	d.work.Go(func() { d.settleWith(ctx, from) })
-}
-
-// settleWith waits until Docker's API answers, or another dockerd has come, or the driver stops.
+// settleWith waits until Docker's API answers, or the dockerd has gone, or the driver stops.
 func (d *Driver) settleWith(ctx context.Context, from ledger.Instance) {
 	tick := time.NewTimer(askEvery)
 	defer tick.Stop()
@@ -52,48 +40,56 @@ func (d *Driver) settleWith(ctx context.Context, from ledger.Instance) {
 			return
 		case <-tick.C:
 		}
-		d.mu.Lock()
-		current := d.dockerd == from
-		d.mu.Unlock()
-		if !current {
+		if d.current() != from || !d.Alive(from) { // asking for a daemon that was stopped might start it
 			return
 		}
-		asking, cancel := context.WithTimeout(ctx, askLimit)
-		running, err := d.Containers.Running(asking)
-		cancel()
-		if err == nil {
-			d.settleHolders(ctx, from, running)
-			d.endBoot()
+		if running, err := d.running(ctx); err == nil {
+			d.settleAll(ctx, running, notOf(from))
+			d.endBoot(ctx)
 			return
 		}
 		tick.Reset(askEvery)
 	}
 }
 
-func (d *Driver) settleHolders(ctx context.Context, from ledger.Instance, running map[mooring.Name][]string) {
+// current returns the dockerd that asked last.
+func (d *Driver) current() ledger.Instance {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.dockerd
+}
+
+// running asks Docker's API once which of our volumes running containers use.
+func (d *Driver) running(ctx context.Context) (map[mooring.Name][]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	return d.Containers.Running(ctx)
+}
+
+// settleAll settles the doubtful holders of every volume.
+func (d *Driver) settleAll(ctx context.Context, running map[mooring.Name][]string, doubtful func(ledger.Holder) bool) {
 	for _, rec := range d.Ledger.All() {
 		if len(rec.Holders) == 0 {
 			continue
 		}
-		name := rec.Volume.Name
-		unlock, err := d.names.lock(ctx, name)
-		if err != nil {
-			return
+		if err := d.settleOne(ctx, rec.Volume.Name, len(running[rec.Volume.Name]) > 0, doubtful); err != nil {
+			d.Log.Error("settle holders", "volume", rec.Volume.Name, "err", err)
 		}
-		if err := d.settleOne(name, from, len(running[name]) > 0); err != nil {
-			d.Log.Error("settle holders", "volume", name, "err", err)
-		}
-		unlock()
 	}
 }
 
-func (d *Driver) settleOne(name mooring.Name, from ledger.Instance, running bool) error {
+func (d *Driver) settleOne(ctx context.Context, name mooring.Name, running bool, doubtful func(ledger.Holder) bool) error {
+	unlock, err := d.names.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	rec, err := d.Ledger.Find(name)
 	if err != nil {
 		return err
 	}
 	before := inBoot(rec.Holders, d.Boot)
-	after := settle(before, from, running)
+	after := settle(before, d.current(), running, doubtful)
 	if sameHolders(rec.Holders, after) {
 		return nil
 	}
@@ -102,20 +98,24 @@ func (d *Driver) settleOne(name mooring.Name, from ledger.Instance, running bool
 		return err
 	}
 	if len(after) == 0 {
-		d.Log.Info("holders of an older dockerd are gone", "volume", name, "holder", before)
+		d.Log.Info("nobody holds the volume any more", "volume", name, "holder", before)
 		d.setIdle(name, false)
 	}
 	return nil
 }
 
-// endBoot starts the clock after which disks that the boot found idle are detached.
-func (d *Driver) endBoot() {
+// endBoot starts the clock after which disks that the boot found idle are detached, and by which the holders are looked over that the
+// plugin found when it started.
+func (d *Driver) endBoot(ctx context.Context) {
 	d.work.Go(func() {
-		clock := time.NewTimer(d.BootLinger)
+		clock := time.NewTicker(d.BootLinger)
 		defer clock.Stop()
-		select {
-		case <-d.stopping:
-		case <-clock.C:
+		for left := true; left; left = d.audit(ctx) {
+			select {
+			case <-d.stopping:
+				return
+			case <-clock.C:
+			}
 			d.mu.Lock()
 			d.settled = true
 			d.mu.Unlock()

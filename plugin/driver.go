@@ -32,7 +32,8 @@ type Parts struct {
 	Devices    Devices
 	Containers Containers
 	Ledger     Ledger
-	Warnings   func() []Warning // what vCenter refused and was done without, at present
+	Alive      func(ledger.Instance) bool // whether that dockerd still runs
+	Warnings   func() []Warning           // what vCenter refused and was done without, at present
 	Log        *slog.Logger
 }
 
@@ -67,8 +68,11 @@ type Driver struct {
 	mu      sync.Mutex
 	idle    map[mooring.Name]idleSince
 	removed map[mooring.Name]time.Time // lately, so that a listing under way does not bring them back
+	doubts  map[mooring.Name]time.Time // until when, see doubt.go
 	dockerd ledger.Instance            // the latest that asked
 	settled bool                       // BootLinger has passed since Docker's API answered
+
+	inherited map[mooring.Name][]ledger.Holder // recorded in this boot by another life of the plugin
 
 	stopping chan struct{} // closed when Run ends
 }
@@ -80,7 +84,10 @@ func New(p Parts, s Settings) *Driver {
 		Settings: s,
 		idle:     make(map[mooring.Name]idleSince),
 		removed:  make(map[mooring.Name]time.Time),
-		stopping: make(chan struct{}),
+		doubts:   make(map[mooring.Name]time.Time),
+
+		inherited: make(map[mooring.Name][]ledger.Holder),
+		stopping:  make(chan struct{}),
 	}
 	d.behind.Store(s.Behind)
 	return d

@@ -28,7 +28,7 @@ func LetGo(hs []ledger.Holder, id mooring.MountID) ([]ledger.Holder, bool) { ret
 
 // Settle is Docker's API answering.
 func Settle(hs []ledger.Holder, current ledger.Instance, running bool) []ledger.Holder {
-	return settle(hs, current, running)
+	return settle(hs, current, running, notOf(current))
 }
 
 // ParseStat reads /proc/PID/stat.

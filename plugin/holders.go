@@ -55,19 +55,23 @@ func inBoot(hs []ledger.Holder, boot mooring.BootID) []ledger.Holder {
 	return held
 }
 
-// settle returns the holders once Docker's API has answered under the dockerd current. Those of other dockerds go when no running
-// container uses the volume; otherwise one of them stays for the container that lived on (live restore), as a holder of current.
-func settle(hs []ledger.Holder, current ledger.Instance, running bool) []ledger.Holder {
+// settle returns the holders once Docker's API has answered under the dockerd current. Those that are doubtful go when no running container uses
+// the volume; otherwise they stay for the container that lives, held once, by current.
+func settle(hs []ledger.Holder, current ledger.Instance, running bool, doubtful func(ledger.Holder) bool) []ledger.Holder {
 	var kept []ledger.Holder
 	for _, h := range hs {
-		if h.Dockerd == current && h.ID != unknownHolder {
+		switch {
+		case !doubtful(h):
 			kept = append(kept, h)
-			continue
-		}
-		if running {
+		case running:
 			h.Count, h.Dockerd = 1, current
 			kept = append(kept, h)
 		}
 	}
 	return kept
+}
+
+// notOf says which holders are doubtful once the dockerd current is there: those of other daemons, and those whose IDs were lost.
+func notOf(current ledger.Instance) func(ledger.Holder) bool {
+	return func(h ledger.Holder) bool { return h.Dockerd != current || h.ID == unknownHolder }
 }

@@ -120,6 +120,9 @@ func (d *Driver) serve(w http.ResponseWriter, r *http.Request, v verb) {
 	if err == nil && v.named && req.Name == "" {
 		// dockerd repeats a request whose connection broke with an empty body.
 		err = fmt.Errorf("volume name is empty: %w", mooring.ErrInvalid)
+		if v.op == "mount" {
+			d.doubt(everything)
+		}
 		if v.op == "get" && r.ContentLength == 0 {
 			// It knows which volume it asked for, and would take this error for that volume's being gone.
 			err = fmt.Errorf("%w: %w", ErrDontKnow, err)

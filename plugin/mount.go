@@ -21,6 +21,7 @@ func (d *Driver) Mount(ctx context.Context, name mooring.Name, id mooring.MountI
 		}
 		opened, rec, err := d.open(ctx, rec)
 		if err != nil {
+			d.doubt(name)          // an unmount may follow, with the ID of a container that runs
 			d.setIdle(name, false) // perhaps attached by now
 			return err
 		}
@@ -99,7 +100,13 @@ func (d *Driver) Unmount(ctx context.Context, name mooring.Name, id mooring.Moun
 		if err != nil {
 			return err
 		}
-		rest, known := letGo(inBoot(rec.Holders, d.Boot), id)
+		held := inBoot(rec.Holders, d.Boot)
+		rest, known := letGo(held, id)
+		if known && len(rest) == 0 && d.inDoubt(name) {
+			rec.Holders = []ledger.Holder{{ID: id, Count: 1, Boot: d.Boot}}
+			d.recheck(ctx, name)
+			return d.Ledger.Put(rec)
+		}
 		if known || len(rest) != len(rec.Holders) {
 			rec.Holders = rest
 			if err := d.Ledger.Put(rec); err != nil {
@@ -108,7 +115,7 @@ func (d *Driver) Unmount(ctx context.Context, name mooring.Name, id mooring.Moun
 		}
 		if len(rest) > 0 {
 			if !known || slices.ContainsFunc(rest, func(h ledger.Holder) bool { return h.ID == unknownHolder }) { // it was perhaps this ID that the ledger lost
-				d.recheck(ctx)
+				d.recheck(ctx, name)
 			}
 			return nil
 		}

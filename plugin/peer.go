@@ -62,7 +62,17 @@ func instanceOf(c net.Conn) (ledger.Instance, error) {
 	if credErr != nil {
 		return ledger.Instance{}, credErr
 	}
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(int(cred.Pid)) + "/stat")
+	return instance(int(cred.Pid))
+}
+
+// Alive says whether that dockerd still runs.
+func Alive(i ledger.Instance) bool {
+	now, err := instance(i.PID)
+	return err == nil && now == i
+}
+
+func instance(pid int) (ledger.Instance, error) {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return ledger.Instance{}, err
 	}

@@ -39,6 +39,7 @@ func (d *Driver) Start(ctx context.Context) error {
 			"If this machine is a clone, remove the volumes' disks from its configuration")
 	}
 	newBoot := slices.ContainsFunc(d.Ledger.All(), func(r ledger.Record) bool { return len(inBoot(r.Holders, d.Boot)) < len(r.Holders) })
+	d.inherit(ctx)
 	var restoring sync.WaitGroup
 	for _, a := range acts {
 		d.Log.Info("reconcile", "volume", a.Name, "op", a.Step)
