@@ -236,6 +236,49 @@ func TestDeletedPolicyDoesNotKeepAVolumeDown(t *testing.T) {
 	}
 }
 
+// The policy service is a process of its own in vCenter, and is down more often than vCenter is.
+func TestPolicyServiceThatIsDownHidesPoliciesAndNothingElse(t *testing.T) {
+	s := newSite(t)
+	vol := s.volume(t, "db", "")
+	for _, method := range []string{"PbmRetrieveServiceContent", "PbmQueryAssociatedProfiles", "PbmFetchComplianceResult"} {
+		if err := s.Fail(method, "SystemError", -1, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.one.Attach(t.Context(), vol); err != nil {
+		t.Fatal(err)
+	}
+	m, err := s.one.Machine(t.Context())
+	if err != nil || !slices.ContainsFunc(m.Disks, func(a mooring.Attachment) bool { return a.Disk == vol.Disk && a.Profile == "" }) {
+		t.Errorf("got %+v, %v, want %s without a profile", m, err, vol.Disk)
+	}
+	spec := mooring.Spec{Name: "new", Size: mooring.GB, FSType: mooring.Ext4, Policy: "SW=2"}
+	if _, err := s.one.Create(t.Context(), spec, mooring.Given{Policy: true}); !errors.Is(err, mooring.ErrUnavailable) {
+		t.Errorf("create with a policy: got %v, want ErrUnavailable", err)
+	}
+}
+
+// Hosts of a cluster make their first volumes at the same moment when a stack is brought up on each.
+func TestMachinesThatCreateOneNameAtOnceAgree(t *testing.T) {
+	s := newSite(t)
+	hosts := []*esx.Host{s.one, s.two}
+	vols := make([]mooring.Volume, len(hosts))
+	var all sync.WaitGroup
+	for i, h := range hosts {
+		all.Go(func() {
+			vol, err := h.Create(t.Context(), mooring.Spec{Name: "db", Size: mooring.GB, FSType: mooring.XFS}, mooring.Given{Size: true})
+			if err != nil {
+				t.Error(err)
+			}
+			vols[i] = vol
+		})
+	}
+	all.Wait()
+	if vols[0].Disk != vols[1].Disk || vols[0].FSUUID != vols[1].FSUUID || vols[0].FSUUID == "" || vols[0].Format != mooring.FormatNone {
+		t.Errorf("got %+v and %+v, want one volume", vols[0], vols[1])
+	}
+}
+
 func TestPolicyThatNoDatastoreCanKeepIsRefused(t *testing.T) {
 	s := newSite(t)
 	s.policy(t, "FTT=3", "hostFailuresToTolerate", 3) // wants seven hosts, there are three
