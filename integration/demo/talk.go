@@ -116,7 +116,7 @@ func table(rows []result) string {
 		case r.skipped:
 			mark, text = "not run", r.title
 		case r.err != nil:
-			mark, text = "FAILED", r.title+": "+r.err.Error()
+			mark, text = "FAILED", head(r.title+": "+r.err.Error(), 260) // all of it was said when it failed
 		}
 		total += r.took
 		for i, line := range wrap(text, 90) {
@@ -129,6 +129,14 @@ func table(rows []result) string {
 	}
 	fmt.Fprintf(&b, "%s%-8s %-92s %8s\n", rule, "", "all of it", seconds(total))
 	return b.String()
+}
+
+// head returns text without what follows its first n characters.
+func head(text string, n int) string {
+	if runes := []rune(text); len(runes) > n {
+		return string(runes[:n]) + "…"
+	}
+	return text
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
