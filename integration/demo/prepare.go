@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	_ "embed" // for the compose file
 	"encoding/json"
@@ -85,7 +86,7 @@ func (s *story) makeVolumes(ctx context.Context) (string, error) {
 	var got []string
 	for _, view := range views {
 		got = append(got, string(view.Name))
-		s.talk.note("%s  %s  %s", view.Backing, view.Size, view.Policy)
+		s.talk.note("%s  %s  policy: %s", view.Backing, view.Size, cmp.Or(string(view.Policy), "the datastore's default"))
 	}
 	slices.Sort(got)
 	if !slices.Equal(got, names()) {
@@ -137,7 +138,7 @@ func (s *story) startStack(ctx context.Context) (string, error) {
 		return "", err
 	}
 	for _, disk := range disks {
-		s.talk.note("%s of %s: %s  policy %q", disk.label, s.vm, disk.backing, disk.policy)
+		s.talk.note("%s of %s: %s  policy: %s", disk.label, s.vm, disk.backing, cmp.Or(disk.policy, "the datastore's default"))
 	}
 	return fmt.Sprintf("all three serve; vCenter shows the VMDKs as %s, %s and %s, the last with the policy %s",
 		disks[0].label, disks[1].label, disks[2].label, disks[2].policy), nil
