@@ -35,7 +35,11 @@ func newDockerd(t *testing.T) *dockerd {
 		t.Fatal(err)
 	}
 	d.start(t)
-	t.Cleanup(func() { d.stop(t) })
+	t.Cleanup(func() {
+		d.stop(t)
+		// A killed engine leaves its data directory mounted on itself, and containers' filesystems in it.
+		_ = exec.Command("umount", "--recursive", filepath.Join(d.dir, "data")).Run()
+	})
 	load := exec.CommandContext(t.Context(), "docker", "import", "-", image)
 	load.Stdin = bytes.NewReader(imageTar(t))
 	if out, err := load.CombinedOutput(); err != nil {

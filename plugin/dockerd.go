@@ -72,13 +72,13 @@ func (d *Driver) settleAll(ctx context.Context, running map[mooring.Name][]strin
 		if len(rec.Holders) == 0 {
 			continue
 		}
-		if err := d.settleOne(ctx, rec.Volume.Name, len(running[rec.Volume.Name]) > 0, doubtful); err != nil {
+		if err := d.settleOne(ctx, rec.Volume.Name, len(running[rec.Volume.Name]), doubtful); err != nil {
 			d.Log.Error("settle holders", "volume", rec.Volume.Name, "err", err)
 		}
 	}
 }
 
-func (d *Driver) settleOne(ctx context.Context, name mooring.Name, running bool, doubtful func(ledger.Holder) bool) error {
+func (d *Driver) settleOne(ctx context.Context, name mooring.Name, running int, doubtful func(ledger.Holder) bool) error {
 	unlock, err := d.names.lock(ctx, name)
 	if err != nil {
 		return err

@@ -47,7 +47,7 @@ func (d *Driver) recheck(ctx context.Context, name mooring.Name) {
 	d.work.Go(func() {
 		tick := time.NewTicker(askEvery)
 		defer tick.Stop()
-		used := true
+		used := 0
 		for range doubtAsks {
 			select {
 			case <-d.stopping:
@@ -55,8 +55,11 @@ func (d *Driver) recheck(ctx context.Context, name mooring.Name) {
 			case <-tick.C:
 			}
 			running, err := d.running(ctx)
-			if err == nil && len(running[name]) == 0 {
-				used = false
+			if err != nil {
+				used = max(used, 1) // nobody knows
+				continue
+			}
+			if used = len(running[name]); used == 0 {
 				break
 			}
 		}
@@ -112,7 +115,7 @@ func (d *Driver) audit(ctx context.Context) (again bool) {
 			continue
 		}
 		untouched := func(h ledger.Holder) bool { return slices.Contains(hs, h) }
-		if err := d.settleOne(ctx, name, len(running[name]) > 0, untouched); err != nil {
+		if err := d.settleOne(ctx, name, len(running[name]), untouched); err != nil {
 			d.Log.Error("audit of holders", "volume", name, "err", err)
 		}
 	}

@@ -27,7 +27,7 @@ func Hold(hs []ledger.Holder, id mooring.MountID, boot mooring.BootID, dockerd l
 func LetGo(hs []ledger.Holder, id mooring.MountID) ([]ledger.Holder, bool) { return letGo(hs, id) }
 
 // Settle is Docker's API answering.
-func Settle(hs []ledger.Holder, current ledger.Instance, running bool) []ledger.Holder {
+func Settle(hs []ledger.Holder, current ledger.Instance, running int) []ledger.Holder {
 	return settle(hs, current, running, notOf(current))
 }
 

@@ -55,19 +55,27 @@ func inBoot(hs []ledger.Holder, boot mooring.BootID) []ledger.Holder {
 	return held
 }
 
-// settle returns the holders once Docker's API has answered under the dockerd current. Those that are doubtful go when no running container uses
-// the volume; otherwise they stay for the container that lives, held once, by current.
-func settle(hs []ledger.Holder, current ledger.Instance, running bool, doubtful func(ledger.Holder) bool) []ledger.Holder {
-	var kept []ledger.Holder
+// settle returns the holders once Docker's API has answered, under the dockerd current, how many running containers use the volume. The doubtful
+// ones stay for those containers that have no certain holder, held once, by current; the others go.
+func settle(hs []ledger.Holder, current ledger.Instance, running int, doubtful func(ledger.Holder) bool) []ledger.Holder {
+	without := running
 	for _, h := range hs {
+		if !doubtful(h) {
+			without--
+		}
+	}
+	var kept []ledger.Holder
+	for _, h := range slices.Backward(hs) { // the latest are the likeliest
 		switch {
 		case !doubtful(h):
 			kept = append(kept, h)
-		case running:
+		case without > 0:
+			without--
 			h.Count, h.Dockerd = 1, current
 			kept = append(kept, h)
 		}
 	}
+	slices.Reverse(kept)
 	return kept
 }
 

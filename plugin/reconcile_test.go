@@ -95,14 +95,27 @@ func TestG12SameIDFromNewerDockerdReplacesTheCount(t *testing.T) {
 	}
 }
 
-func TestSettle(t *testing.T) {
-	hs := plugin.Hold(plugin.Hold(nil, "old", "now", dockerd(1)), "new", "now", dockerd(2))
-	if got := plugin.Settle(hs, dockerd(2), false); len(got) != 1 || got[0].ID != "new" {
-		t.Errorf("no container runs: got %v, want new only", got)
-	}
-	got := plugin.Settle(hs, dockerd(2), true)
-	if len(got) != 2 || got[0].Dockerd != dockerd(2) {
-		t.Errorf("a container lived on: got %v, want both held under the newer dockerd", got)
+// G12: which holders stay when Docker's API has answered.
+func TestG12Settle(t *testing.T) {
+	old, older, fresh := ledger.Holder{ID: "old", Count: 2, Dockerd: dockerd(1)}, ledger.Holder{ID: "older", Count: 1, Dockerd: dockerd(1)}, ledger.Holder{ID: "new", Count: 2, Dockerd: dockerd(2)}
+	lost := ledger.Holder{ID: "unknown", Count: 1, Dockerd: dockerd(2)}
+	once := func(h ledger.Holder) ledger.Holder { h.Count, h.Dockerd = 1, dockerd(2); return h }
+	for name, c := range map[string]struct {
+		running  int
+		holders  []ledger.Holder
+		expected []ledger.Holder
+	}{
+		"nothing runs":                     {0, []ledger.Holder{old, fresh}, []ledger.Holder{fresh}},
+		"nothing runs, IDs were lost":      {0, []ledger.Holder{lost}, nil},
+		"a container lived on":             {1, []ledger.Holder{old}, []ledger.Holder{once(old)}},
+		"a container lived on, ID lost":    {1, []ledger.Holder{lost}, []ledger.Holder{lost}},
+		"one lived on, one is new":         {2, []ledger.Holder{old, fresh}, []ledger.Holder{once(old), fresh}},
+		"the one that runs is the new one": {1, []ledger.Holder{old, fresh}, []ledger.Holder{fresh}},
+		"one of two lived on":              {1, []ledger.Holder{older, old}, []ledger.Holder{once(old)}},
+	} {
+		if got := plugin.Settle(c.holders, dockerd(2), c.running); !slices.Equal(got, c.expected) {
+			t.Errorf("%s: got %v, want %v", name, got, c.expected)
+		}
 	}
 }
 
