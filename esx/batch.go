@@ -113,6 +113,9 @@ func (h *Host) blame(ctx context.Context, p *place, todo []*change, cause error)
 		half := len(todo) / 2
 		for _, part := range [][]*change{todo[:half], todo[half:]} {
 			err := h.carryOut(ctx, p, part)
+			if c := classOf(err); c == unreachable || errors.Is(err, errStalled) {
+				return err // for the other half too, which would only learn the same, later
+			}
 			for _, c := range unsettled(part) {
 				c.settle(err)
 			}
@@ -124,9 +127,7 @@ func (h *Host) blame(ctx context.Context, p *place, todo []*change, cause error)
 		c.profile, c.refusal = false, cause
 		return h.carryOut(ctx, p, todo)
 	}
-	if c.refusal != nil { // without the profile it failed too: the profile was not the reason, or not the only one
-		c.refusal = nil
-	}
+	c.refusal = nil // without the profile it failed too: that was not the reason, or not the only one
 	if !c.remove && c.file == "" && errors.Is(cause, mooring.ErrNotFound) {
 		if c.file = h.byFolderID(ctx, p, c.vol.Backing); c.file != "" {
 			return h.carryOut(ctx, p, todo)
