@@ -107,21 +107,27 @@ func (p *patience) after(err error, version string) (time.Duration, next) {
 }
 
 // blame finds out which of several changes made a task fail, by halves, so that one bad disk does not keep others away. A task changes everything or nothing;
-// each half reads the hardware list again all the same. A single change is tried once more without its profile, if that may be the reason.
+// each half reads the hardware list again all the same.
 func (h *Host) blame(ctx context.Context, p *place, todo []*change, cause error) error {
-	if len(todo) > 1 {
-		half := len(todo) / 2
-		for _, part := range [][]*change{todo[:half], todo[half:]} {
-			err := h.carryOut(ctx, p, part)
-			if c := classOf(err); c == unreachable || errors.Is(err, errStalled) {
-				return err // for the other half too, which would only learn the same, later
-			}
-			for _, c := range unsettled(part) {
-				c.settle(err)
-			}
-		}
-		return nil
+	if len(todo) == 1 {
+		return h.blameOne(ctx, p, todo, cause)
 	}
+	half := len(todo) / 2
+	for _, part := range [][]*change{todo[:half], todo[half:]} {
+		err := h.carryOut(ctx, p, part)
+		if c := classOf(err); c == unreachable || errors.Is(err, errStalled) {
+			return err // for the other half too, which would only learn the same, later
+		}
+		for _, c := range unsettled(part) {
+			c.settle(err)
+		}
+	}
+	return nil
+}
+
+// blameOne tries a single change again without what may be the reason: its profile, or the name of its folder. Otherwise the cause stands, unless it is a
+// machine in view that has the disk.
+func (h *Host) blameOne(ctx context.Context, p *place, todo []*change, cause error) error {
 	c := todo[0]
 	if c.profile && mayBeProfile(cause) {
 		c.profile, c.refusal = false, cause
