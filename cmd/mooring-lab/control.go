@@ -23,7 +23,7 @@ func stateFlag(cmd *cobra.Command, state *string) {
 }
 
 // order returns a command that tells the lab to do one thing.
-func order(use, short string, state *string, args int, make func(args []string) (lab.Order, error)) *cobra.Command {
+func order(use, short string, state *string, args int, parse func(args []string) (lab.Order, error)) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short,
 		Args: func(cmd *cobra.Command, got []string) error {
@@ -36,7 +36,7 @@ func order(use, short string, state *string, args int, make func(args []string) 
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := make(args)
+			o, err := parse(args)
 			if err != nil {
 				return err
 			}

@@ -151,7 +151,7 @@ func open(ctx context.Context, s settings, say io.Writer, down context.CancelCau
 			return h, err
 		}
 	}
-	h.control, err = l.Serve(h.unit, down)
+	h.control, err = l.Serve(ctx, h.unit, down)
 	return h, err
 }
 

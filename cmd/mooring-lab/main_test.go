@@ -59,7 +59,7 @@ func needRoot(t *testing.T) {
 // state returns a directory whose name is short enough for sockets.
 func state(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "lab")
+	dir, err := os.MkdirTemp("", "lab") //nolint:usetesting // its name is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

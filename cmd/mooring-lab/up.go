@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,16 +70,23 @@ func up(cmd *cobra.Command, s settings) error {
 		return fmt.Errorf("start lab: %w", err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- child.Wait() }()
-	if err := awaitUp(ctx, client, ended, name); err != nil {
-		_ = child.Process.Signal(syscall.SIGTERM)
-		return err
+	go func() { ended <- exitStatus(child.Wait()) }()
+	if err := awaitUp(ctx, cmd, client, ended, name); err != nil {
+		return errors.Join(err, end(child.Process))
 	}
 	return printUp(cmd, s.state)
 }
 
-// awaitUp polls the control socket, which the lab opens last.
-func awaitUp(ctx context.Context, client *lab.Client, ended <-chan error, log string) error {
+// end tells the process to end, unless it has.
+func end(p *os.Process) error {
+	if err := p.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("end lab: %w", err)
+	}
+	return nil
+}
+
+// awaitUp polls the control socket, which the lab opens last. A lab that ends before has said why, and its exit status is ours.
+func awaitUp(ctx context.Context, cmd *cobra.Command, client *lab.Client, ended <-chan error, log string) error {
 	tick := time.NewTicker(upPoll)
 	defer tick.Stop()
 	for {
@@ -88,9 +95,10 @@ func awaitUp(ctx context.Context, client *lab.Client, ended <-chan error, log st
 			if _, err := client.Status(ctx); err == nil {
 				return nil
 			}
-		case <-ended:
+		case status := <-ended:
 			text, err := os.ReadFile(log)
-			return errors.Join(fmt.Errorf("%s: %w", strings.TrimPrefix(string(bytes.TrimSpace(text)), "mooring-lab: "), mooring.ErrUnavailable), err)
+			_, _ = cmd.ErrOrStderr().Write(text)
+			return cmp.Or(status, err, error(statusError(1)))
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the lab, see %s: %w", log, ctx.Err())
 		}

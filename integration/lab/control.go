@@ -74,12 +74,12 @@ type Control struct {
 var ErrDown = errors.New("the lab was told to go down")
 
 // Serve opens the control socket. down is called, with [ErrDown], when somebody tells the lab to go down.
-func (l *Lab) Serve(unit *Unit, down context.CancelCauseFunc) (*Control, error) {
+func (l *Lab) Serve(ctx context.Context, unit *Unit, down context.CancelCauseFunc) (*Control, error) {
 	path := ControlSocket(l.dir)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("open control socket: %w", err)
 	}
-	s, err := net.Listen("unix", path)
+	s, err := new(net.ListenConfig).Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("open control socket: %w", err)
 	}

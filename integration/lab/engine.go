@@ -26,7 +26,7 @@ const (
 	engineWait = 90 * time.Second
 )
 
-// ErrNoEngine: no Docker Engine is installed.
+// ErrNoEngine means that no Docker Engine is installed.
 var ErrNoEngine = fmt.Errorf("no Docker Engine is installed: %w", mooring.ErrUnavailable)
 
 // EngineOptions says which Docker Engine is meant.

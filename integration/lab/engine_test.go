@@ -18,7 +18,7 @@ func TestEngineIsLeftAsItWas(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: starts dockerd")
 	}
-	dir, err := os.MkdirTemp("", "eng") // a short name, for sockets
+	dir, err := os.MkdirTemp("", "eng") //nolint:usetesting // its name is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -61,7 +60,7 @@ type Lab struct {
 func Start(ctx context.Context, opts Options) (*Lab, error) {
 	l := &Lab{dir: opts.Dir, log: opts.Log}
 	if l.log == nil {
-		l.log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		l.log = slog.New(slog.DiscardHandler)
 	}
 	if err := l.claim(); err != nil {
 		return nil, err

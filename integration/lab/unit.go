@@ -137,7 +137,7 @@ func (l *Lab) writeConfig(opts UnitOptions) (string, error) {
 
 // listen opens a socket in place of one that nobody serves any more.
 func (u *Unit) listen(path string) error {
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	if c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"}); err == nil {
 		_ = c.Close()
 		return fmt.Errorf("socket %s: somebody serves it already: %w", path, mooring.ErrInUse)
 	}

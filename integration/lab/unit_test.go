@@ -73,7 +73,7 @@ func (noGuest) Unplug(context.Context, vcenter.Disk) error { return nil }
 // start starts a lab without loop devices, in a directory whose name is short enough for sockets.
 func start(t *testing.T) *lab.Lab {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "lab")
+	dir, err := os.MkdirTemp("", "lab") //nolint:usetesting // its name is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func TestControlSocket(t *testing.T) {
 	l := start(t)
 	u := startUnit(t, l)
 	ctx, down := context.WithCancelCause(t.Context())
-	c, err := l.Serve(u, down)
+	c, err := l.Serve(t.Context(), u, down)
 	if err != nil {
 		t.Fatal(err)
 	}

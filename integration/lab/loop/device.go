@@ -94,7 +94,7 @@ func mountsOf(n int) ([]string, error) {
 		if err != nil || seen[ns] {
 			continue // gone by now, or known
 		}
-		mounts, err := mountinfo.PidMountInfo(pid)
+		mounts, err := namespaceMounts(pid)
 		if err != nil {
 			continue
 		}
@@ -106,4 +106,14 @@ func mountsOf(n int) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// namespaceMounts lists the mounts that the process sees.
+func namespaceMounts(pid int) ([]*mountinfo.Info, error) {
+	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	return mountinfo.GetMountsFromReader(f, nil)
 }

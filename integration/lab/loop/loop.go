@@ -74,7 +74,7 @@ func (g *Guest) sweep() error {
 	if err != nil {
 		return err
 	}
-	for _, link := range strings.Fields(string(b)) {
+	for link := range strings.FieldsSeq(string(b)) {
 		if filepath.Dir(link) != g.links {
 			continue // another lab's place; its record came here with a copied directory
 		}

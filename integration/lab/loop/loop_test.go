@@ -161,7 +161,7 @@ func TestLinksOfAKilledLabAreRemovedAtStart(t *testing.T) {
 	if err := os.Symlink("../../null", foreign); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := loop.New(filepath.Dir(links), links, slog.New(slog.NewTextHandler(io.Discard, nil))); err != nil {
+	if _, err := loop.New(filepath.Dir(links), links, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Lstat(link); !errors.Is(err, os.ErrNotExist) {

@@ -297,14 +297,9 @@ func (v *VCenter) copyDisk(req *types.CopyVirtualDisk_Task) types.BaseMethodFaul
 	if fault != nil {
 		return fault
 	}
-	v.hw.Lock()
-	for _, c := range v.claims(src.file) {
-		if c.on {
-			v.hw.Unlock()
-			return locked(req.SourceName, c.name)
-		}
+	if fault := v.readable(src.file, req.SourceName); fault != nil {
+		return fault
 	}
-	v.hw.Unlock()
 	want := newDisk{name: req.DestName, capacityKB: src.capacity >> 10, diskType: string(types.VirtualDiskTypeThin)}
 	if req.DestSpec != nil {
 		if _, ok := req.DestSpec.(types.BaseFileBackedVirtualDiskSpec); ok {
@@ -315,16 +310,8 @@ func (v *VCenter) copyDisk(req *types.CopyVirtualDisk_Task) types.BaseMethodFaul
 		}
 	}
 	if req.Force != nil && *req.Force {
-		if old, fault := v.readDisk(req.DestName); fault == nil {
-			v.hw.Lock()
-			fault = v.free(old.file, req.DestName)
-			if fault == nil {
-				fault = v.deleteDisk(old, req.DestName)
-			}
-			v.hw.Unlock()
-			if fault != nil {
-				return fault
-			}
+		if fault := v.makeWay(req.DestName); fault != nil {
+			return fault
 		}
 	}
 	dst, fault := v.makeDisk(want)
@@ -337,8 +324,34 @@ func (v *VCenter) copyDisk(req *types.CopyVirtualDisk_Task) types.BaseMethodFaul
 	return nil
 }
 
+// readable returns a fault if a running machine has the file.
+func (v *VCenter) readable(file, name string) types.BaseMethodFault {
+	v.hw.Lock()
+	defer v.hw.Unlock()
+	for _, c := range v.claims(file) {
+		if c.on {
+			return locked(name, c.name)
+		}
+	}
+	return nil
+}
+
+// makeWay deletes the disk at the path, if there is one.
+func (v *VCenter) makeWay(name string) types.BaseMethodFault {
+	old, fault := v.readDisk(name)
+	if fault != nil {
+		return nil
+	}
+	v.hw.Lock()
+	defer v.hw.Unlock()
+	if fault := v.free(old.file, name); fault != nil {
+		return fault
+	}
+	return v.deleteDisk(old, name)
+}
+
 // QueryVirtualDiskUuid answers with the UUID that the descriptor holds.
-func (s *shadow) QueryVirtualDiskUuid(_ *simulator.Context, req *types.QueryVirtualDiskUuid) soap.HasFault {
+func (s *shadow) QueryVirtualDiskUuid(_ *simulator.Context, req *types.QueryVirtualDiskUuid) soap.HasFault { //nolint:revive // the API's name, found by reflection
 	body := new(methods.QueryVirtualDiskUuidBody)
 	d, fault := s.v.readDisk(req.Name)
 	if fault != nil {
@@ -350,7 +363,7 @@ func (s *shadow) QueryVirtualDiskUuid(_ *simulator.Context, req *types.QueryVirt
 }
 
 // SetVirtualDiskUuid writes the UUID into the descriptor of a disk that no virtual machine has.
-func (s *shadow) SetVirtualDiskUuid(_ *simulator.Context, req *types.SetVirtualDiskUuid) soap.HasFault {
+func (s *shadow) SetVirtualDiskUuid(_ *simulator.Context, req *types.SetVirtualDiskUuid) soap.HasFault { //nolint:revive // the API's name, found by reflection
 	body := new(methods.SetVirtualDiskUuidBody)
 	d, fault := s.v.readDisk(req.Name)
 	if fault == nil && parseUUID(req.Uuid) == "" {

@@ -38,13 +38,13 @@ func dirOf(t *testing.T, plain bool) (*site, string) {
 }
 
 // onBoth is both, for tests that look at the files.
-func onBoth(t *testing.T, check func(t *testing.T, s *site, dir string, plain bool)) {
+func onBoth(t *testing.T, check func(s *site, dir string, plain bool)) {
 	t.Helper()
 	for name, plain := range map[string]bool{"with rules": false, "plain vcsim": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, dir := dirOf(t, plain)
-			check(t, s, dir, plain)
+			check(s, dir, plain)
 		})
 	}
 }
@@ -52,7 +52,8 @@ func onBoth(t *testing.T, check func(t *testing.T, s *site, dir string, plain bo
 // A guest needs bytes behind its disk: the extent is as large as the disk, and takes no space.
 func TestExtentHasTheSizeOfTheDisk(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, s *site, dir string, plain bool) {
+	onBoth(t, func(s *site, dir string, plain bool) {
+		t := s.t
 		disk := s.disk("web")
 		st := wantFile(t, s.find(dir, "web-flat.vmdk"))
 		if right := st.Size() == 32<<20; right == plain {
@@ -70,7 +71,8 @@ func TestExtentHasTheSizeOfTheDisk(t *testing.T) {
 // The UUID is the disk's identity: it survives a move, and a copy has another.
 func TestUUIDStaysWithTheDisk(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, s *site, dir string, plain bool) {
+	onBoth(t, func(s *site, dir string, plain bool) {
+		t := s.t
 		disk := s.disk("web")
 		m := object.NewVirtualDiskManager(s.c.Client)
 		uuid := func(name string) string {
@@ -102,7 +104,8 @@ func TestUUIDStaysWithTheDisk(t *testing.T) {
 // A copy with a specification has the bytes of its original; vcsim reads them as a descriptor, and writes one over them.
 func TestCopyWithASpecificationKeepsTheData(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, s *site, dir string, plain bool) {
+	onBoth(t, func(s *site, dir string, plain bool) {
+		t := s.t
 		disk := s.disk("web")
 		f, err := os.OpenFile(s.find(dir, "web-flat.vmdk"), os.O_WRONLY, 0)
 		s.must(err)
@@ -138,7 +141,8 @@ func (s *site) copyTo(m *object.VirtualDiskManager, from, to string, spec types.
 // What no datastore could make is refused.
 func TestImpossibleDisksAreRefused(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, s *site, plain bool) {
+	both(t, func(s *site, plain bool) {
+		t := s.t
 		s.folder()
 		err := s.create("[vsanDatastore] dockvols/huge.vmdk", 63<<20)
 		if plain {
@@ -158,7 +162,8 @@ func TestImpossibleDisksAreRefused(t *testing.T) {
 // A datastore is full when it is full, and free again when disks go.
 func TestSpaceIsAccountedFor(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, s *site, plain bool) {
+	both(t, func(s *site, plain bool) {
+		t := s.t
 		s.folder()
 		m := object.NewVirtualDiskManager(s.c.Client)
 		thick := func(name string, gb int64) error {

@@ -35,7 +35,8 @@ func (s *site) free() int64 {
 // The first directory on vSAN is a namespace object, which FileManager cannot make.
 func TestTopLevelDirectoryOfVSANNeedsTheNamespaceManager(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, s *site, plain bool) {
+	both(t, func(s *site, plain bool) {
+		t := s.t
 		fm := object.NewFileManager(s.c.Client)
 		err := fm.MakeDirectory(t.Context(), "[vsanDatastore] dockvols", s.dc, false)
 		if plain {
@@ -67,7 +68,8 @@ func (s *site) search(folder string, spec *types.HostDatastoreBrowserSearchSpec)
 // A browser shows disks, not the files with their bytes, and knows their capacity.
 func TestListingShowsDisksAsDisks(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, s *site, plain bool) {
+	both(t, func(s *site, plain bool) {
+		t := s.t
 		s.disk("web")
 		var names []string
 		for _, f := range s.search("[vsanDatastore] dockvols", &types.HostDatastoreBrowserSearchSpec{MatchPattern: []string{"*"}}) {
@@ -79,7 +81,7 @@ func TestListingShowsDisksAsDisks(t *testing.T) {
 		}
 		files := s.search("[vsanDatastore] dockvols", &types.HostDatastoreBrowserSearchSpec{
 			MatchPattern: []string{"*.vmdk"},
-			Query:        []types.BaseFileQuery{&types.VmDiskFileQuery{Details: &types.VmDiskFileQueryFlags{CapacityKb: true, Thin: types.NewBool(true)}}},
+			Query:        []types.BaseFileQuery{&types.VmDiskFileQuery{Details: &types.VmDiskFileQueryFlags{CapacityKb: true, Thin: new(true)}}},
 			Details:      &types.FileQueryFlags{FileType: true, FileSize: true},
 		})
 		disk, ok := files[0].(*types.VmDiskFileInfo)
@@ -92,9 +94,10 @@ func TestListingShowsDisksAsDisks(t *testing.T) {
 // The directory of a running machine's disk cannot be deleted from under it, by whatever manager.
 func TestFileManagerRespectsLocks(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, s *site, plain bool) {
+	both(t, func(s *site, plain bool) {
+		t := s.t
 		disk := s.disk("web")
-		s.must(s.reconfigure(s.one, add(disk, 1001, unit(0))))
+		s.must(s.reconfigure(s.one, add(disk, 1001, new(int32(0)))))
 		fm := object.NewFileManager(s.c.Client)
 		moved := s.wait(fm.MoveDatastoreFile(t.Context(), disk, s.dc, strings.Replace(disk, "web", "x", 1), s.dc, false))
 		if plain {
@@ -111,7 +114,8 @@ func TestFileManagerRespectsLocks(t *testing.T) {
 // Files of a datastore are read and written by those who are logged in, and directories are not made on the way.
 func TestDatastoreFilesNeedASession(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, s *site, plain bool) {
+	both(t, func(s *site, plain bool) {
+		t := s.t
 		s.folder()
 		ds := s.store(vcenter.VSANDatastore)
 		s.must(ds.Upload(t.Context(), strings.NewReader("hello"), "dockvols/web.json", &soap.DefaultUpload))

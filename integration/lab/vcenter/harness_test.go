@@ -99,12 +99,12 @@ func open(t *testing.T, plain bool, change ...func(*vcenter.Options)) *site {
 }
 
 // both runs the check on a vCenter with rules and on plain vcsim.
-func both(t *testing.T, check func(t *testing.T, s *site, plain bool)) {
+func both(t *testing.T, check func(s *site, plain bool)) {
 	t.Helper()
 	for name, plain := range map[string]bool{"with rules": false, "plain vcsim": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			check(t, open(t, plain), plain)
+			check(open(t, plain), plain)
 		})
 	}
 }
@@ -190,8 +190,6 @@ func add(name string, controller int32, unit *int32) *types.VirtualDeviceConfigS
 		}},
 	}
 }
-
-func unit(n int32) *int32 { return &n }
 
 // reconfigure sends the changes in one task.
 func (s *site) reconfigure(vm *object.VirtualMachine, changes ...types.BaseVirtualDeviceConfigSpec) error {

@@ -47,7 +47,7 @@ func (v *VCenter) Fail(method, fault string, times, skip int) error {
 	if !ok {
 		return fmt.Errorf("fault %q: no such type in the vSphere API", fault)
 	}
-	if _, ok := reflect.New(kind).Interface().(types.BaseMethodFault); !ok {
+	if _, ok := reflect.TypeAssert[types.BaseMethodFault](reflect.New(kind)); !ok {
 		return fmt.Errorf("fault %q: is a type of the vSphere API, but no fault", fault)
 	}
 	v.faults.mu.Lock()
@@ -88,7 +88,7 @@ func (i *injector) next(method string) types.BaseMethodFault {
 	case p.left > 0:
 		p.left--
 	}
-	fault, _ := reflect.New(p.kind).Interface().(types.BaseMethodFault)
+	fault, _ := reflect.TypeAssert[types.BaseMethodFault](reflect.New(p.kind))
 	return withMessage(fault, "lab.injected", "%s was asked for by the lab", p.kind.Name())
 }
 

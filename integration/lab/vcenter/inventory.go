@@ -130,7 +130,7 @@ func (v *VCenter) addCluster(ctx context.Context, c *vim25.Client, folder *objec
 		ref, _ := info.Result.(types.ManagedObjectReference)
 		hosts = append(hosts, object.NewHostSystem(c, ref))
 	}
-	task, err := cluster.Reconfigure(ctx, &types.ClusterConfigSpecEx{VsanConfig: &types.VsanClusterConfigInfo{Enabled: types.NewBool(true)}}, true)
+	task, err := cluster.Reconfigure(ctx, &types.ClusterConfigSpecEx{VsanConfig: &types.VsanClusterConfigInfo{Enabled: new(true)}}, true)
 	if err != nil {
 		return nil, nil, fmt.Errorf("enable vSAN: %w", err)
 	}
@@ -230,7 +230,7 @@ func (v *VCenter) addBootDisk(ctx context.Context, m *object.VirtualMachine, nam
 							FileName: fmt.Sprintf("[%s] %s/%s.vmdk", VSANDatastore, name, name),
 						},
 						DiskMode:        string(types.VirtualDiskModePersistent),
-						ThinProvisioned: types.NewBool(true),
+						ThinProvisioned: new(true),
 					},
 				},
 			},

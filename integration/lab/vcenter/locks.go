@@ -119,11 +119,14 @@ func (v *VCenter) claims(file string) []claim {
 
 // free returns a fault if any virtual machine has the file. The caller holds v.hw.
 func (v *VCenter) free(file, name string) types.BaseMethodFault {
-	for _, c := range v.claims(file) {
+	found := v.claims(file)
+	for _, c := range found {
 		if c.on {
 			return locked(name, c.name)
 		}
-		return withMessage(&types.InvalidState{}, "lab.attached", "%s is in the configuration of the virtual machine %s", name, c.name)
+	}
+	if len(found) > 0 {
+		return withMessage(&types.InvalidState{}, "lab.attached", "%s is in the configuration of the virtual machine %s", name, found[0].name)
 	}
 	return nil
 }

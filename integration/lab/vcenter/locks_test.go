@@ -14,10 +14,11 @@ func newSessions(c *vim25.Client) *session.Manager { return session.NewManager(c
 // A disk that a running machine has cannot be added to another: this is what keeps two kernels from writing to one filesystem.
 func TestDiskOfARunningMachineIsLocked(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, s *site, plain bool) {
+	both(t, func(s *site, plain bool) {
+		t := s.t
 		disk := s.disk("web")
-		s.must(s.reconfigure(s.one, add(disk, 1001, unit(0))))
-		err := s.reconfigure(s.two, add(disk, 1001, unit(0)))
+		s.must(s.reconfigure(s.one, add(disk, 1001, new(int32(0)))))
+		err := s.reconfigure(s.two, add(disk, 1001, new(int32(0))))
 		if plain {
 			if err != nil {
 				t.Fatalf("plain vcsim has got the rule: %v", err)
@@ -37,7 +38,7 @@ func TestMultiWritersShareADisk(t *testing.T) {
 	s := open(t, false)
 	disk := s.disk("web")
 	shared := func() *types.VirtualDeviceConfigSpec {
-		c := add(disk, 1001, unit(0))
+		c := add(disk, 1001, new(int32(0)))
 		b, _ := c.Device.GetVirtualDevice().Backing.(*types.VirtualDiskFlatVer2BackingInfo)
 		b.Sharing = string(types.VirtualDiskSharingSharingMultiWriter)
 		return c
@@ -45,8 +46,8 @@ func TestMultiWritersShareADisk(t *testing.T) {
 	s.must(s.reconfigure(s.one, shared()))
 	s.must(s.reconfigure(s.two, shared()))
 	s2 := s.disk("other")
-	s.must(s.reconfigure(s.one, add(s2, 1001, unit(1))))
-	c := add(s2, 1001, unit(1))
+	s.must(s.reconfigure(s.one, add(s2, 1001, new(int32(1)))))
+	c := add(s2, 1001, new(int32(1)))
 	b, _ := c.Device.GetVirtualDevice().Backing.(*types.VirtualDiskFlatVer2BackingInfo)
 	b.Sharing = string(types.VirtualDiskSharingSharingMultiWriter)
 	wantFault(t, s.reconfigure(s.two, c), &types.FileLocked{})
@@ -55,11 +56,12 @@ func TestMultiWritersShareADisk(t *testing.T) {
 // A machine that is off has no lock, so its disk can be taken; and then it cannot be powered on, which is what a release prevents.
 func TestMachineThatIsOffHoldsNoLockAndCannotStartWithoutItsDisk(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, s *site, plain bool) {
+	both(t, func(s *site, plain bool) {
+		t := s.t
 		disk := s.disk("web")
-		s.must(s.reconfigure(s.two, add(disk, 1001, unit(0))))
+		s.must(s.reconfigure(s.two, add(disk, 1001, new(int32(0)))))
 		s.must(s.wait(s.two.PowerOff(t.Context())))
-		s.must(s.reconfigure(s.one, add(disk, 1001, unit(0))))
+		s.must(s.reconfigure(s.one, add(disk, 1001, new(int32(0)))))
 		err := s.wait(s.two.PowerOn(t.Context()))
 		if plain {
 			if err != nil {
@@ -91,9 +93,10 @@ func TestFilesOfAnAttachedDiskAreNotTouched(t *testing.T) {
 	for name, request := range requests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			both(t, func(t *testing.T, s *site, plain bool) {
+			both(t, func(s *site, plain bool) {
+				t := s.t
 				disk := s.disk("web")
-				s.must(s.reconfigure(s.one, add(disk, 1001, unit(0))))
+				s.must(s.reconfigure(s.one, add(disk, 1001, new(int32(0)))))
 				err := s.wait(request(s, object.NewVirtualDiskManager(s.c.Client), disk))
 				if plain {
 					if err != nil {
@@ -112,9 +115,9 @@ func TestDeletingAMachineDeletesTheDisksAttachedToIt(t *testing.T) {
 	t.Parallel()
 	s := open(t, false)
 	own, taken := s.disk("own"), s.disk("taken")
-	s.must(s.reconfigure(s.two, add(own, 1001, unit(0)), add(taken, 1001, unit(1))))
+	s.must(s.reconfigure(s.two, add(own, 1001, new(int32(0))), add(taken, 1001, new(int32(1)))))
 	s.must(s.wait(s.two.PowerOff(t.Context())))
-	s.must(s.reconfigure(s.one, add(taken, 1001, unit(0))))
+	s.must(s.reconfigure(s.one, add(taken, 1001, new(int32(0)))))
 	s.must(s.wait(s.two.Destroy(t.Context())))
 	m := object.NewVirtualDiskManager(s.c.Client)
 	if _, err := m.QueryVirtualDiskUuid(t.Context(), own, s.dc); err == nil {

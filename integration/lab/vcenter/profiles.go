@@ -29,11 +29,17 @@ type profiles struct {
 }
 
 // The managed objects of SPBM.
-var (
-	profileManager    = types.ManagedObjectReference{Type: "PbmProfileProfileManager", Value: "ProfileManager"}
-	placementSolver   = types.ManagedObjectReference{Type: "PbmPlacementSolver", Value: "placementSolver"}
-	complianceManager = types.ManagedObjectReference{Type: "PbmComplianceManager", Value: "complianceManager"}
-)
+func profileManager() types.ManagedObjectReference {
+	return types.ManagedObjectReference{Type: "PbmProfileProfileManager", Value: "ProfileManager"}
+}
+
+func placementSolver() types.ManagedObjectReference {
+	return types.ManagedObjectReference{Type: "PbmPlacementSolver", Value: "placementSolver"}
+}
+
+func complianceManager() types.ManagedObjectReference {
+	return types.ManagedObjectReference{Type: "PbmComplianceManager", Value: "complianceManager"}
+}
 
 const (
 	vsanNamespace    = "VSAN"
@@ -41,7 +47,7 @@ const (
 )
 
 func newProfiles(v *VCenter) *profiles {
-	return &profiles{ManagedObjectReference: profileManager, v: v, list: []*pbmtypes.PbmCapabilityProfile{defaultProfile()}}
+	return &profiles{ManagedObjectReference: profileManager(), v: v, list: []*pbmtypes.PbmCapabilityProfile{defaultProfile()}}
 }
 
 // defaultProfile is the storage policy that every vSAN has.
@@ -87,18 +93,18 @@ func (p *profiles) registry() *simulator.Registry {
 		AboutInfo:                 pbmtypes.PbmAboutInfo{Name: "PBM", Version: "2.0", InstanceUuid: newUUID()},
 		SessionManager:            types.ManagedObjectReference{Type: "PbmSessionManager", Value: "SessionManager"},
 		CapabilityMetadataManager: types.ManagedObjectReference{Type: "PbmCapabilityMetadataManager", Value: "CapabilityMetadataManager"},
-		ProfileManager:            profileManager,
-		ComplianceManager:         complianceManager,
-		PlacementSolver:           placementSolver,
+		ProfileManager:            profileManager(),
+		ComplianceManager:         complianceManager(),
+		PlacementSolver:           placementSolver(),
 	}})
 	if p.v.opts.Plain {
-		r.Put(&pbmsim.ProfileManager{ManagedObjectReference: profileManager})
-		r.Put(&pbmsim.PlacementSolver{ManagedObjectReference: placementSolver})
+		r.Put(&pbmsim.ProfileManager{ManagedObjectReference: profileManager()})
+		r.Put(&pbmsim.PlacementSolver{ManagedObjectReference: placementSolver()})
 		return r
 	}
 	r.Put(p)
-	r.Put(&placement{ManagedObjectReference: placementSolver, p: p})
-	r.Put(&compliance{ManagedObjectReference: complianceManager, p: p})
+	r.Put(&placement{ManagedObjectReference: placementSolver(), p: p})
+	r.Put(&compliance{ManagedObjectReference: complianceManager(), p: p})
 	r.Handler = func(ctx *simulator.Context, m *simulator.Method) (mo.Reference, types.BaseMethodFault) {
 		p.v.counts.called(m.Name)
 		if ctx.Session != nil {

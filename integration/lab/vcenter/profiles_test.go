@@ -53,7 +53,8 @@ func defined(id string) types.BaseVirtualMachineProfileSpec {
 // Two policies of one name could not be told apart by those who ask for one.
 func TestPolicyNamesAreUnique(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, s *site, plain bool) {
+	both(t, func(s *site, plain bool) {
+		t := s.t
 		_, err := s.policy("SW=2", "stripeWidth", int32(2))
 		s.must(err)
 		_, err = s.policy("SW=2", "stripeWidth", int32(3))
@@ -79,7 +80,8 @@ func TestRulesThatVSANDoesNotHaveAreRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			both(t, func(t *testing.T, s *site, plain bool) {
+			both(t, func(s *site, plain bool) {
+				t := s.t
 				_, err := s.policy("bad", rules...)
 				if plain {
 					if err != nil {
@@ -114,7 +116,8 @@ func (s *site) compatible(id string) []string {
 // A vSAN policy can be kept on vSAN only, and only by as many hosts as it takes.
 func TestOnlyDatastoresThatCanKeepAPolicyAreCompatible(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, s *site, plain bool) {
+	both(t, func(s *site, plain bool) {
+		t := s.t
 		for name, c := range map[string]struct {
 			rules []any
 			want  []string
@@ -140,7 +143,8 @@ func TestOnlyDatastoresThatCanKeepAPolicyAreCompatible(t *testing.T) {
 // A disk is made with a policy only where it can be kept, and with a policy that is there.
 func TestDiskIsNotMadeAgainstItsPolicy(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, s *site, plain bool) {
+	both(t, func(s *site, plain bool) {
+		t := s.t
 		s.folder()
 		s.must(object.NewFileManager(s.c.Client).MakeDirectory(t.Context(), "[vmfsDatastore] dockvols", s.dc, false))
 		sw, err := s.policy("SW=2", "stripeWidth", int32(2))
@@ -196,18 +200,19 @@ func (s *site) associated(vm *object.VirtualMachine) (id, status string) {
 // The policy of an attached disk is shown if it was given with it. Without, vCenter shows none, whatever the object was placed by.
 func TestAttachedDiskShowsItsPolicy(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, s *site, plain bool) {
+	both(t, func(s *site, plain bool) {
+		t := s.t
 		s.folder()
 		id, err := s.policy("SW=2", "stripeWidth", int32(2))
 		s.must(err)
 		disk := "[vsanDatastore] dockvols/web.vmdk"
 		s.must(s.create(disk, 32, defined(id)))
-		s.must(s.reconfigure(s.one, add(disk, 1001, unit(0))))
+		s.must(s.reconfigure(s.one, add(disk, 1001, new(int32(0)))))
 		if got, _ := s.associated(s.one); got != "" {
 			t.Fatalf("attached without profile: got %q, want none", got)
 		}
 		s.must(s.reconfigure(s.one, remove(s.disks(s.one)[0].Key)))
-		c := add(disk, 1001, unit(0))
+		c := add(disk, 1001, new(int32(0)))
 		c.Profile = []types.BaseVirtualMachineProfileSpec{defined(id)}
 		s.must(s.reconfigure(s.one, c))
 		got, status := s.associated(s.one)
@@ -220,12 +225,13 @@ func TestAttachedDiskShowsItsPolicy(t *testing.T) {
 // A policy that was deleted cannot be used any more, and says so where it is still shown.
 func TestDeletedPolicyCannotBeUsed(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, s *site, plain bool) {
+	both(t, func(s *site, plain bool) {
+		t := s.t
 		id, err := s.policy("SW=2", "stripeWidth", int32(2))
 		s.must(err)
 		first, second := s.disk("first"), s.disk("second")
 		attach := func(disk string, u int32) error {
-			c := add(disk, 1001, unit(u))
+			c := add(disk, 1001, new(u))
 			c.Profile = []types.BaseVirtualMachineProfileSpec{defined(id)}
 			return s.reconfigure(s.one, c)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 func clone(d types.BaseVirtualDevice) types.BaseVirtualDevice {
 	c := reflect.New(reflect.TypeOf(d).Elem())
 	c.Elem().Set(reflect.ValueOf(d).Elem())
-	out, _ := c.Interface().(types.BaseVirtualDevice)
+	out, _ := reflect.TypeAssert[types.BaseVirtualDevice](c)
 	return out
 }
 
@@ -58,7 +59,7 @@ func (v *VCenter) reconfigure(ctx *simulator.Context, ref types.ManagedObjectRef
 		}
 	}
 	if fault != nil {
-		undo()
+		undo.run()
 		return fault
 	}
 	v.commit(ctx, m, p)
@@ -96,66 +97,86 @@ func (v *VCenter) unreserve(p plan) {
 	}
 }
 
-// carryOut makes and grows files and tells the guest. The function that it returns undoes what was done.
-func (v *VCenter) carryOut(ctx *simulator.Context, m machine, p *plan) (undo func(), fault types.BaseMethodFault) {
-	var steps []func()
-	undo = func() {
-		for i := len(steps) - 1; i >= 0; i-- {
-			steps[i]()
-		}
+// undoing is what takes back the steps of a reconfiguration that fails.
+type undoing struct{ steps []func() }
+
+func (u *undoing) add(step func()) { u.steps = append(u.steps, step) }
+
+func (u *undoing) run() {
+	for _, step := range slices.Backward(u.steps) {
+		step()
 	}
-	for i := range p.add {
-		a := &p.add[i]
-		if a.create != nil {
-			d, fault := v.makeDisk(*a.create)
-			if fault != nil {
-				return undo, fault
-			}
-			steps = append(steps, func() { v.discard(d, a.name) })
-			a.file = d
-			if flat, ok := a.disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo); ok { // not published yet: it may be changed
-				flat.FileName, flat.Uuid = v.canonical(d.file), d.uuid
-			}
-		}
+}
+
+// carryOut makes and grows files and tells the guest.
+func (v *VCenter) carryOut(ctx *simulator.Context, m machine, p *plan) (*undoing, types.BaseMethodFault) {
+	u := new(undoing)
+	if fault := v.makeFiles(p, u); fault != nil {
+		return u, fault
 	}
 	for _, g := range p.grow {
 		v.hw.Lock()
 		fault := v.grow(g.file, g.capacity, g.name)
 		v.hw.Unlock()
 		if fault != nil {
-			return undo, fault
+			return u, fault
 		}
 	}
 	guest := v.guests[m.ref]
 	if guest == nil || !m.on {
-		return undo, nil
+		return u, nil
 	}
-	for _, g := range p.grow {
-		if grower, ok := guest.(Grower); ok {
-			if err := grower.Grow(ctx, asDisk(g.disk, g.file)); err != nil {
-				return undo, guestFault("edit", err)
-			}
+	return u, v.tell(ctx, guest, p, u)
+}
+
+// makeFiles makes the disks that the specification asks for.
+func (v *VCenter) makeFiles(p *plan, u *undoing) types.BaseMethodFault {
+	for i := range p.add {
+		a := &p.add[i]
+		if a.create == nil {
+			continue
+		}
+		d, fault := v.makeDisk(*a.create)
+		if fault != nil {
+			return fault
+		}
+		u.add(func() { v.discard(d, a.name) })
+		a.file = d
+		if flat, ok := a.disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo); ok { // not published yet: it may be changed
+			flat.FileName, flat.Uuid = v.canonical(d.file), d.uuid
 		}
 	}
-	// What is added goes first: it may fail, and a disk that was taken away while the guest used it cannot be given back.
+	return nil
+}
+
+// tell makes the guest notice. What is added goes first: it may fail, and a disk that was taken away while the guest used it cannot
+// be given back.
+func (v *VCenter) tell(ctx *simulator.Context, guest Guest, p *plan, u *undoing) types.BaseMethodFault {
 	for _, a := range p.add {
 		if p.moves(a.file.file) {
 			continue
 		}
 		if err := guest.Plug(ctx, asDisk(a.disk, a.file)); err != nil {
-			return undo, guestFault("add", err)
+			return guestFault("add", err)
 		}
-		steps = append(steps, func() { v.unplug(ctx, guest, asDisk(a.disk, a.file)) })
+		u.add(func() { v.unplug(ctx, guest, asDisk(a.disk, a.file)) })
+	}
+	if grower, ok := guest.(Grower); ok {
+		for _, g := range p.grow {
+			if err := grower.Grow(ctx, asDisk(g.disk, g.file)); err != nil {
+				return guestFault("edit", err)
+			}
+		}
 	}
 	for _, r := range p.remove {
 		if p.moves(r.file.file) {
 			continue
 		}
 		if err := guest.Unplug(ctx, asDisk(r.disk, r.file)); err != nil {
-			return undo, guestFault("remove", err)
+			return guestFault("remove", err)
 		}
 	}
-	return undo, nil
+	return nil
 }
 
 // moves says whether the file is both removed and added: it only changes its place, which no guest of the lab notices.

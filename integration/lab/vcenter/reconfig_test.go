@@ -34,51 +34,52 @@ func TestWholeSpecificationIsCheckedBeforeAnythingChanges(t *testing.T) {
 	}{
 		"missing file": {
 			func(good, _ string) []types.BaseVirtualDeviceConfigSpec {
-				return changes(add(good, 1001, unit(0)), add("[vsanDatastore] dockvols/no.vmdk", 1001, unit(1)))
+				return changes(add(good, 1001, new(int32(0))), add("[vsanDatastore] dockvols/no.vmdk", 1001, new(int32(1))))
 			}, &types.FileNotFound{}, "half",
 		},
 		"controller that is not there": {
 			func(good, other string) []types.BaseVirtualDeviceConfigSpec {
-				return changes(add(good, 1001, unit(0)), add(other, 4242, unit(0)))
+				return changes(add(good, 1001, new(int32(0))), add(other, 4242, new(int32(0))))
 			}, &types.InvalidController{}, "accepts",
 		},
 		"unit of the controller itself": {
 			func(good, other string) []types.BaseVirtualDeviceConfigSpec {
-				return changes(add(good, 1001, unit(0)), add(other, 1001, unit(7)))
+				return changes(add(good, 1001, new(int32(0))), add(other, 1001, new(int32(7))))
 			}, &types.InvalidDeviceSpec{}, "accepts",
 		},
 		"unit beyond the last": {
 			func(good, other string) []types.BaseVirtualDeviceConfigSpec {
-				return changes(add(good, 1001, unit(0)), add(other, 1001, unit(64)))
+				return changes(add(good, 1001, new(int32(0))), add(other, 1001, new(int32(64))))
 			}, &types.InvalidDeviceSpec{}, "accepts",
 		},
 		"unit that is taken": {
 			func(good, other string) []types.BaseVirtualDeviceConfigSpec {
-				return changes(add(good, 1001, unit(0)), add(other, 1001, unit(0)))
+				return changes(add(good, 1001, new(int32(0))), add(other, 1001, new(int32(0))))
 			}, &types.InvalidDeviceSpec{}, "half",
 		},
 		"same file twice": {
 			func(good, _ string) []types.BaseVirtualDeviceConfigSpec {
-				return changes(add(good, 1001, unit(0)), add(good, 1001, unit(1)))
+				return changes(add(good, 1001, new(int32(0))), add(good, 1001, new(int32(1))))
 			}, &types.InvalidDeviceSpec{}, "accepts",
 		},
 		"unknown device to remove": {
 			func(good, _ string) []types.BaseVirtualDeviceConfigSpec {
-				return changes(add(good, 1001, unit(0)), remove(9999))
+				return changes(add(good, 1001, new(int32(0))), remove(9999))
 			}, &types.InvalidDeviceSpec{}, "accepts",
 		},
 		"profile that is not there": {
 			func(good, other string) []types.BaseVirtualDeviceConfigSpec {
-				c := add(other, 1001, unit(1))
+				c := add(other, 1001, new(int32(1)))
 				c.Profile = []types.BaseVirtualMachineProfileSpec{&types.VirtualMachineDefinedProfileSpec{ProfileId: "gone"}}
-				return changes(add(good, 1001, unit(0)), c)
+				return changes(add(good, 1001, new(int32(0))), c)
 			}, &types.InvalidArgument{}, "accepts",
 		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			both(t, func(t *testing.T, s *site, plain bool) {
+			both(t, func(s *site, plain bool) {
+				t := s.t
 				good, other := s.disk("good"), s.disk("other")
 				err := s.reconfigure(s.one, c.changes(good, other)...)
 				var vm mo.VirtualMachine
@@ -104,11 +105,12 @@ func TestWholeSpecificationIsCheckedBeforeAnythingChanges(t *testing.T) {
 // A batch that fails after a removal leaves the device list alone; vcsim's list has lost one disk and has another twice.
 func TestFailedBatchLeavesTheDeviceListAlone(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, s *site, plain bool) {
+	both(t, func(s *site, plain bool) {
+		t := s.t
 		a, b, c := s.disk("a"), s.disk("b"), s.disk("c")
-		s.must(s.reconfigure(s.one, add(a, 1001, unit(0)), add(b, 1001, unit(1)), add(c, 1001, unit(2))))
+		s.must(s.reconfigure(s.one, add(a, 1001, new(int32(0))), add(b, 1001, new(int32(1))), add(c, 1001, new(int32(2)))))
 		before := keys(s.disks(s.one))
-		err := s.reconfigure(s.one, remove(before[0]), add("[vsanDatastore] dockvols/no.vmdk", 1001, unit(3)))
+		err := s.reconfigure(s.one, remove(before[0]), add("[vsanDatastore] dockvols/no.vmdk", 1001, new(int32(3))))
 		wantFault(t, err, &types.FileNotFound{})
 		if same := slices.Equal(before, keys(s.disks(s.one))); same == plain {
 			t.Fatalf("got device list unchanged: %v, want %v", same, !plain)
@@ -128,14 +130,15 @@ func keys(disks []*types.VirtualDisk) []int32 {
 // Somebody who has changed the machine meanwhile is noticed.
 func TestStaleChangeVersionIsRefused(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, s *site, plain bool) {
+	both(t, func(s *site, plain bool) {
+		t := s.t
 		disk, other := s.disk("web"), s.disk("other")
 		var vm mo.VirtualMachine
 		s.must(s.one.Properties(t.Context(), s.one.Reference(), []string{"config.changeVersion"}, &vm))
 		spec := func(d string, u int32) types.VirtualMachineConfigSpec {
 			return types.VirtualMachineConfigSpec{
 				ChangeVersion: vm.Config.ChangeVersion,
-				DeviceChange:  []types.BaseVirtualDeviceConfigSpec{add(d, 1001, unit(u))},
+				DeviceChange:  []types.BaseVirtualDeviceConfigSpec{add(d, 1001, new(u))},
 			}
 		}
 		s.must(s.wait(s.one.Reconfigure(t.Context(), spec(disk, 0))))
@@ -153,9 +156,10 @@ func TestStaleChangeVersionIsRefused(t *testing.T) {
 // What vSphere fills in by itself is what a plugin reads back: capacity, unit, key, UUID, label, the controller's children.
 func TestAttachedDiskIsDescribedFromItsFile(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, s *site, plain bool) {
+	both(t, func(s *site, plain bool) {
+		t := s.t
 		disk := s.disk("web")
-		s.must(s.reconfigure(s.one, add(disk, 1001, unit(1))))
+		s.must(s.reconfigure(s.one, add(disk, 1001, new(int32(1)))))
 		got := s.disks(s.one)[0]
 		devices, err := s.one.Device(t.Context())
 		s.must(err)
@@ -176,7 +180,8 @@ func TestAttachedDiskIsDescribedFromItsFile(t *testing.T) {
 // A unit that is left open is assigned, the controller's own left out.
 func TestUnitIsAssigned(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, s *site, plain bool) {
+	both(t, func(s *site, plain bool) {
+		t := s.t
 		var changes []types.BaseVirtualDeviceConfigSpec
 		for _, n := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
 			changes = append(changes, add(s.disk(n), 1002, nil))
@@ -203,7 +208,7 @@ func TestControllerAndDiskInOneSpecification(t *testing.T) {
 	change := func(op types.VirtualDeviceConfigSpecOperation, d types.BaseVirtualDevice) *types.VirtualDeviceConfigSpec {
 		return &types.VirtualDeviceConfigSpec{Operation: op, Device: d}
 	}
-	disk := add(s.disk("web"), -5, unit(0))
+	disk := add(s.disk("web"), -5, new(int32(0)))
 	wantFault(t, s.reconfigure(s.one, change(types.VirtualDeviceConfigSpecOperationAdd, ctl), disk), &types.TooManyDevices{}) // it has four
 	last := &types.ParaVirtualSCSIController{}
 	last.Key = 1003
@@ -227,13 +232,13 @@ func TestGuestThatRefusesADiskUndoesTheBatch(t *testing.T) {
 		}
 		return nil
 	}
-	err := s.reconfigure(s.one, add(a, 1001, unit(0)), add(b, 1001, unit(1)))
+	err := s.reconfigure(s.one, add(a, 1001, new(int32(0))), add(b, 1001, new(int32(1))))
 	wantFault(t, err, &types.GenericVmConfigFault{})
 	if s.guest.count() != 0 || len(s.disks(s.one)) != 0 {
 		t.Fatalf("got %d disks in the guest, %d in the hardware list, want none", s.guest.count(), len(s.disks(s.one)))
 	}
 	s.guest.refuse = nil
-	s.must(s.reconfigure(s.two, add(a, 1001, unit(0)))) // no lock is left
+	s.must(s.reconfigure(s.two, add(a, 1001, new(int32(0))))) // no lock is left
 }
 
 // Two machines that reach for one disk at the same moment do not both get it.
@@ -245,7 +250,7 @@ func TestOnlyOneOfTwoMachinesGetsADisk(t *testing.T) {
 	var wg sync.WaitGroup
 	errs := make([]error, 2)
 	for i, vm := range []*object.VirtualMachine{s.one, s.two} {
-		wg.Go(func() { errs[i] = s.reconfigure(vm, add(disk, 1001, unit(0))) })
+		wg.Go(func() { errs[i] = s.reconfigure(vm, add(disk, 1001, new(int32(0)))) })
 	}
 	wg.Wait()
 	won := 0
@@ -267,7 +272,7 @@ func TestAttachedDiskGrowsAndNeverShrinks(t *testing.T) {
 	t.Parallel()
 	s := open(t, false)
 	disk := s.disk("web")
-	s.must(s.reconfigure(s.one, add(disk, 1001, unit(0))))
+	s.must(s.reconfigure(s.one, add(disk, 1001, new(int32(0)))))
 	d := *s.disks(s.one)[0]
 	edit := func(mb int64) error {
 		d.CapacityInKB, d.CapacityInBytes = mb<<10, mb<<20
@@ -290,7 +295,7 @@ func TestDetachedDiskIsFreeAndWhole(t *testing.T) {
 	t.Parallel()
 	s := open(t, false)
 	disk := s.disk("web")
-	s.must(s.reconfigure(s.one, add(disk, 1001, unit(0))))
+	s.must(s.reconfigure(s.one, add(disk, 1001, new(int32(0)))))
 	if s.guest.count() != 1 {
 		t.Fatalf("got %d disks in the guest, want one", s.guest.count())
 	}
@@ -298,14 +303,14 @@ func TestDetachedDiskIsFreeAndWhole(t *testing.T) {
 	if s.guest.count() != 0 {
 		t.Fatalf("got %d disks in the guest, want none", s.guest.count())
 	}
-	s.must(s.reconfigure(s.two, add(disk, 1001, unit(0))))
+	s.must(s.reconfigure(s.two, add(disk, 1001, new(int32(0)))))
 }
 
 // The machine's power is the guest's.
 func TestGuestLosesItsDisksWithThePower(t *testing.T) {
 	t.Parallel()
 	s := open(t, false)
-	s.must(s.reconfigure(s.one, add(s.disk("web"), 1001, unit(0))))
+	s.must(s.reconfigure(s.one, add(s.disk("web"), 1001, new(int32(0)))))
 	s.must(s.VCenter.PowerOff("docker1"))
 	if s.guest.count() != 0 {
 		t.Fatalf("got %d disks in a guest without power, want none", s.guest.count())

@@ -4,7 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -67,7 +67,7 @@ func (s *server) start() error {
 	if s.http != nil {
 		return nil
 	}
-	l, err := net.Listen("tcp", s.addr)
+	l, err := new(net.ListenConfig).Listen(s.v.ctx, "tcp", s.addr)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
@@ -76,7 +76,7 @@ func (s *server) start() error {
 		Handler:           s.handler,
 		ReadHeaderTimeout: time.Minute,
 		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{s.cert}, MinVersion: tls.VersionTLS12},
-		ErrorLog:          log.New(logWriter{s.v}, "", 0),
+		ErrorLog:          slog.NewLogLogger(s.v.log.Handler(), slog.LevelDebug),
 	}
 	s.http = srv
 	s.v.wg.Go(func() {
@@ -153,13 +153,6 @@ func (v *VCenter) State() string {
 		return "hanging"
 	}
 	return "serving"
-}
-
-type logWriter struct{ v *VCenter }
-
-func (w logWriter) Write(p []byte) (int, error) {
-	w.v.log.Debug("vCenter's HTTP server", "text", strings.TrimSpace(string(p)))
-	return len(p), nil
 }
 
 // login knows the two accounts.

@@ -32,7 +32,7 @@ func TestBusyMachineRefusesASecondOperation(t *testing.T) {
 			a, b := s.disk("a"), s.disk("b")
 			s.Delay("ReconfigVM_Task", 200*time.Millisecond)
 			spec := func(d string, u int32) types.VirtualMachineConfigSpec {
-				return types.VirtualMachineConfigSpec{DeviceChange: []types.BaseVirtualDeviceConfigSpec{add(d, 1001, unit(u))}}
+				return types.VirtualMachineConfigSpec{DeviceChange: []types.BaseVirtualDeviceConfigSpec{add(d, 1001, new(u))}}
 			}
 			first, err := s.one.Reconfigure(t.Context(), spec(a, 0))
 			s.must(err)
@@ -45,7 +45,7 @@ func TestBusyMachineRefusesASecondOperation(t *testing.T) {
 			}
 			wantFault(t, err, &types.TaskInProgress{})
 			s.must(first.Wait(t.Context()))
-			s.must(s.reconfigure(s.one, add(b, 1001, unit(1))))
+			s.must(s.reconfigure(s.one, add(b, 1001, new(int32(1)))))
 		})
 	}
 }
@@ -57,7 +57,7 @@ func TestOperationsOnOneMachineQueue(t *testing.T) {
 	var tasks []*object.Task
 	for i, n := range []string{"a", "b", "c"} {
 		task, err := s.one.Reconfigure(t.Context(), types.VirtualMachineConfigSpec{
-			DeviceChange: []types.BaseVirtualDeviceConfigSpec{add(s.disk(n), 1001, unit(int32(i)))},
+			DeviceChange: []types.BaseVirtualDeviceConfigSpec{add(s.disk(n), 1001, new(int32(i)))},
 		})
 		s.must(err)
 		tasks = append(tasks, task)
@@ -77,7 +77,7 @@ func TestMachineCanBeReadWhileATaskRuns(t *testing.T) {
 	disk := s.disk("a")
 	s.Delay("ReconfigVM_Task", time.Hour)
 	task, err := s.one.Reconfigure(t.Context(), types.VirtualMachineConfigSpec{
-		DeviceChange: []types.BaseVirtualDeviceConfigSpec{add(disk, 1001, unit(0))},
+		DeviceChange: []types.BaseVirtualDeviceConfigSpec{add(disk, 1001, new(int32(0)))},
 	})
 	s.must(err)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -98,7 +98,7 @@ func TestInjectedFaultOfATaskIsATasksFault(t *testing.T) {
 	s := open(t, false)
 	disk := s.disk("web")
 	s.must(s.Fail("ReconfigVM_Task", "HostCommunication", 2, 1))
-	s.must(s.reconfigure(s.one, add(disk, 1001, unit(0))))
+	s.must(s.reconfigure(s.one, add(disk, 1001, new(int32(0)))))
 	key := s.disks(s.one)[0].Key
 	for range 2 {
 		task, err := s.one.Reconfigure(t.Context(), types.VirtualMachineConfigSpec{
@@ -208,13 +208,14 @@ func TestServiceIsTrustedByItsAuthorityOrThumbprint(t *testing.T) {
 // The plugin's account can use disks and policies, and nothing else. vcsim lets everybody do everything.
 func TestPluginsAccountCanDoItsWorkAndNoMore(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, s *site, plain bool) {
+	both(t, func(s *site, plain bool) {
+		t := s.t
 		disk := s.disk("web")
 		_, err := s.policy("SW=2", "stripeWidth", int32(2))
 		s.must(err)
 		s.c = s.login(s.Plugin())
 		one, two := object.NewVirtualMachine(s.c.Client, s.one.Reference()), object.NewVirtualMachine(s.c.Client, s.two.Reference())
-		s.must(s.reconfigure(one, add(disk, 1001, unit(0))))
+		s.must(s.reconfigure(one, add(disk, 1001, new(int32(0)))))
 		s.must(s.reconfigure(one, remove(s.disks(one)[0].Key)))
 		s.must(s.create("[vsanDatastore] dockvols/own.vmdk", 32))
 		if _, err := s.spbm().QueryProfile(t.Context(), pbmtypes.PbmProfileResourceType{ResourceType: "STORAGE"}, ""); err != nil {
@@ -225,7 +226,7 @@ func TestPluginsAccountCanDoItsWorkAndNoMore(t *testing.T) {
 		_, refused["delete a policy"] = s.spbm().DeleteProfile(t.Context(), []pbmtypes.PbmProfileId{{UniqueId: "x"}})
 		refused["power off"] = s.wait(two.PowerOff(t.Context()))
 		refused["power on"] = s.wait(two.PowerOn(t.Context()))
-		sneaky := add("[vsanDatastore] dockvols/sneaky.vmdk", 1001, unit(3))
+		sneaky := add("[vsanDatastore] dockvols/sneaky.vmdk", 1001, new(int32(3)))
 		sneaky.FileOperation = types.VirtualDeviceConfigSpecFileOperationCreate
 		refused["make a disk by reconfiguration"] = s.reconfigure(one, sneaky)
 		refused["rename"] = s.wait(two.Rename(t.Context(), "renamed"))
