@@ -20,8 +20,9 @@ import (
 // asked. dockerd would take any answer for "gone", so it must get none.
 var ErrDontKnow = errors.New("nobody here knows")
 
-// lookupLimit bounds the look-up of a name that the ledger never had.
-const lookupLimit = 2 * time.Second
+// lookupLimit bounds the look-up of a name that the ledger never had. dockerd looks up before it creates, so that both together must be over
+// within the ten seconds in which the product says that vCenter is away.
+const lookupLimit = 1500 * time.Millisecond
 
 // Parts is what a Driver is made of. All are required but Containers, without which holders of an older dockerd stay, and Warnings.
 type Parts struct {
