@@ -180,7 +180,6 @@ func (h *Host) complete(ctx context.Context, p *place, f found) (found, error) {
 	}
 	for attempt := 1; unfinished() && attempt <= readAttempts; attempt++ {
 		vol := f.volume()
-		vol.Format = mooring.FormatNone // nobody can have had it: an intent is never attached
 		err := h.writeSidecar(ctx, p, vol, true)
 		if err == nil {
 			f.sidecar, err = h.believable(ctx, p, f)

@@ -18,7 +18,8 @@ import (
 const vmdk = ".vmdk"
 
 // Find returns the volume of that name as the datastore and the sidecar describe it; the error wraps [mooring.ErrNotFound] if
-// there is no VMDK. Without a sidecar that can be believed its format is [mooring.FormatUnknown].
+// there is no VMDK. Without a sidecar that can be believed its format is [mooring.FormatUnknown]. An intent that names no disk, of a create that was killed, is
+// believed: it is written only where no VMDK is, so that the one that is there was made by it.
 func (h *Host) Find(ctx context.Context, name mooring.Name) (mooring.Volume, error) {
 	p, err := h.place(ctx)
 	if err != nil {
@@ -133,8 +134,8 @@ func (h *Host) deleteSidecar(ctx context.Context, p *place, sidecar mooring.Back
 	return nil
 }
 
-// SetFormat writes f down beside the disk and returns when that is durable. The error wraps [mooring.ErrCorrupt] if the sidecar names another disk
-// or cannot be read, [mooring.ErrNotFound] if there is none: such a volume is never formatted.
+// SetFormat writes f down beside the disk and returns when that is durable. An intent that names no disk yet names vol's from then on. The error wraps
+// [mooring.ErrCorrupt] if the sidecar names another disk or cannot be read, [mooring.ErrNotFound] if there is none: such a volume is never formatted.
 func (h *Host) SetFormat(ctx context.Context, vol mooring.Volume, f mooring.Format) error {
 	p, err := h.place(ctx)
 	if err != nil {
@@ -148,12 +149,12 @@ func (h *Host) SetFormat(ctx context.Context, vol mooring.Volume, f mooring.Form
 			return fmt.Errorf("%s: %w: %w", sidecar, err, mooring.ErrCorrupt)
 		case err != nil:
 			return err
-		case vol.Disk == "" || known.Disk != vol.Disk:
+		case vol.Disk == "" || (known.Disk != vol.Disk && known.Disk != ""):
 			return fmt.Errorf("%s names the disk %q, not %q: %w", sidecar, known.Disk, vol.Disk, mooring.ErrCorrupt)
-		case known.Format == f:
+		case known.Format == f && known.Disk == vol.Disk:
 			return nil
 		}
-		known.Format = f
+		known.Format, known.Disk = f, vol.Disk
 		err = h.writeSidecar(ctx, p, known, true)
 		if c := classOf(err); err == nil || attempt == readAttempts || (c != unknown && c != busy) || errors.Is(err, errStalled) {
 			return err
@@ -270,9 +271,6 @@ func (f found) volume() mooring.Volume {
 		return mooring.Volume{Spec: mooring.Spec{Name: f.name, Size: f.size}, Backing: f.backing, Disk: f.disk}
 	}
 	vol := *f.sidecar
-	if vol.Disk == "" { // the intent of a create that has not ended
-		vol.Format = mooring.FormatUnknown
-	}
 	vol.Name, vol.Backing, vol.Disk = f.name, f.backing, f.disk
 	if f.size > 0 {
 		vol.Size = f.size

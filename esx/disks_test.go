@@ -205,8 +205,8 @@ func TestKilledCreateIsCompletedByTheNext(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-			} else if got, err := h.Find(t.Context(), "db"); err != nil || got.Format != mooring.FormatUnknown {
-				t.Errorf("find: got %+v, %v, want the format unknown", got, err)
+			} else if got, err := h.Find(t.Context(), "db"); err != nil || got.Format != mooring.FormatNone || got.Disk == "" {
+				t.Errorf("find: got %+v, %v, want a volume that was never formatted", got, err)
 			}
 			got, err := h.Create(t.Context(), spec("db"), mooring.Given{Size: true})
 			if err != nil || got.Format != mooring.FormatNone || (got.FSUUID == vol.FSUUID) != c.same || got.Disk == "" {
@@ -216,6 +216,22 @@ func TestKilledCreateIsCompletedByTheNext(t *testing.T) {
 				t.Errorf("got sidecar %+v, want %+v", s, got)
 			}
 		})
+	}
+}
+
+// A volume whose create was killed after its disk was made is found by dockerd's look-up, so that no create comes: the first mount completes it.
+func TestFormattingCompletesAKilledCreate(t *testing.T) {
+	v := newVCSim(t)
+	h := newHost(t, v)
+	vol := create(t, h, "db")
+	intent := vol
+	intent.Disk = ""
+	v.writeSidecar(t, intent)
+	if err := h.SetFormat(t.Context(), vol, mooring.Formatting); err != nil {
+		t.Fatal(err)
+	}
+	if s := v.readSidecar(t, vol); s.Disk != vol.Disk || s.Format != mooring.Formatting || s.FSUUID != vol.FSUUID {
+		t.Errorf("got sidecar %+v, want it to name the disk", s)
 	}
 }
 

@@ -113,6 +113,10 @@ func (r *rig) cut(t *testing.T, v victims, m moment) {
 		r.docker.start(t)
 	}
 	acknowledged := cmd.Wait() == nil
+	until(t, "vCenter has ended what it was asked", func() bool {
+		ended := r.Tasks()[m.call]
+		return !strings.HasSuffix(m.call, "_Task") || ended.Succeeded+ended.Failed == r.Calls()[m.call]
+	})
 	r.unharmed(t)
 	r.settled(t, m, acknowledged)
 	r.clean(t)
@@ -140,6 +144,8 @@ func (r *rig) settled(t *testing.T, m moment, acknowledged bool) {
 		if acknowledged && (err != nil || out != "me") {
 			t.Errorf("an acknowledged volume: got %q, %v", out, err)
 		}
+		docker(t, "volume", "create", "--driver=vmdk", "vs")
+		docker(t, "run", "--rm", "-v", "vs:/d:nocopy", image, "touch", "/d/works")
 	case m.name == "remove":
 		if acknowledged && err == nil {
 			t.Error("a volume that was removed is there")
@@ -172,8 +178,8 @@ func (r *rig) clean(t *testing.T) {
 	_, _ = tryDocker(t, "rm", "-f", "subject")
 	until(t, "the volume is gone", func() bool {
 		_, _ = tryDocker(t, "volume", "rm", "-f", "vs")
-		names := docker(t, "volume", "ls", "-q")
-		return !strings.Contains(names, "vs")
+		_, err := tryDocker(t, "volume", "inspect", "vs") // looks it up
+		return err != nil
 	})
 	if got := r.attached(); len(got) != 1 || got[0] != "vk" {
 		t.Errorf("attached: got %v, want vk alone", got)
