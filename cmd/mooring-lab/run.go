@@ -53,6 +53,9 @@ func runIn(cmd *cobra.Command, s settings, args []string) (err error) {
 	defer down(nil)
 	h, err := open(ctx, s, cmd.ErrOrStderr(), down)
 	if err != nil {
+		if !keep { // a directory that was named may be another lab's
+			err = errors.Join(err, os.RemoveAll(filepath.Join(s.state, "datastores")))
+		}
 		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "mooring-lab: logs are in %s\n", s.state)
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -88,7 +89,7 @@ func findDockerd() (string, error) {
 	return "", ErrNoEngine
 }
 
-// start runs dockerd in a process group of its own, so that Ctrl-C reaches it only through us. A containerd that is not there yet is
+// start runs dockerd in a process group of its own, so that Ctrl-C reaches it only through us; if the lab is killed it is told to end. A containerd that is not there yet is
 // dockerd's child and ends with it.
 func (e *Engine) start(binary string, opts EngineOptions) error {
 	out, err := os.OpenFile(filepath.Join(opts.Dir, "dockerd.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
@@ -101,16 +102,23 @@ func (e *Engine) start(binary string, opts EngineOptions) error {
 	}
 	cmd := exec.Command(binary, append(args, opts.Args...)...) //nolint:noctx // it is ended by a signal, and waited for
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	done, started := make(chan struct{}), make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // the end of the thread that started it would be taken for the end of the lab
+		defer runtime.UnlockOSThread()
+		defer close(done)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			err = cmd.Wait()
+			e.log.Info("dockerd ended", "err", err)
+		}
+	}()
+	if err := <-started; err != nil {
 		return errors.Join(fmt.Errorf("start dockerd: %w", err), out.Close())
 	}
-	e.cmd, e.out, e.done = cmd, out, make(chan struct{})
-	go func() {
-		defer close(e.done)
-		err := cmd.Wait()
-		e.log.Info("dockerd ended", "err", err)
-	}()
+	e.cmd, e.out, e.done = cmd, out, done
 	e.log.Info("dockerd started", "pid", cmd.Process.Pid)
 	return nil
 }

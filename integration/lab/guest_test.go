@@ -15,6 +15,7 @@ import (
 	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+	"golang.org/x/sys/unix"
 
 	"github.com/mooring-sh/mooring/integration/lab"
 	"github.com/mooring-sh/mooring/integration/lab/vcenter"
@@ -64,6 +65,35 @@ func TestAttachedDiskIsABlockDeviceOfThisMachine(t *testing.T) {
 	}
 	if v := l.Violations(); len(v) != 0 {
 		t.Fatalf("got violations %v, want none", v)
+	}
+}
+
+// What a killed lab left mounted is unmounted before the next one makes its disks anew.
+func TestMountsOfAKilledLabAreUnmountedAtStart(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: mounts")
+	}
+	dir := t.TempDir()
+	at := filepath.Join(dir, "mnt", "web")
+	if err := os.MkdirAll(at, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{at, at} { // one on top of the other
+		if err := unix.Mount("lab", p, "tmpfs", 0, "size=64k"); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = unix.Unmount(p, 0) })
+	}
+	l, err := lab.Start(t.Context(), lab.Options{Dir: dir, LinkDir: filepath.Join(dir, "by-id")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Unmount(at, 0); !errors.Is(err, unix.EINVAL) {
+		t.Fatalf("unmount: got %v, want that nothing is mounted", err)
 	}
 }
 

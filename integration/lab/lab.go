@@ -65,6 +65,9 @@ func Start(ctx context.Context, opts Options) (*Lab, error) {
 	if err := l.claim(); err != nil {
 		return nil, err
 	}
+	if err := l.UnmountVolumes(); err != nil { // of a lab that was killed
+		return nil, errors.Join(err, l.lock.Close())
+	}
 	guest := opts.Guest
 	if guest == nil && os.Geteuid() == 0 {
 		g, err := loop.New(opts.Dir, opts.LinkDir, l.log)

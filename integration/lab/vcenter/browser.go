@@ -68,6 +68,55 @@ func (v *VCenter) search(ctx *simulator.Context, browser types.ManagedObjectRefe
 	return res, nil
 }
 
+// SearchDatastoreSubFoldersTask lists a folder and all folders below it.
+func (s *shadow) SearchDatastoreSubFoldersTask(ctx *simulator.Context, req *types.SearchDatastoreSubFolders_Task) soap.HasFault {
+	body := new(methods.SearchDatastoreSubFolders_TaskBody)
+	ref, fault := s.run(ctx, "SearchDatastoreSubFolders_Task", func(ctx *simulator.Context) (types.AnyType, types.BaseMethodFault) {
+		var out types.ArrayOfHostDatastoreBrowserSearchResults
+		fault := s.v.searchBelow(ctx, s.self, req.DatastorePath, req.SearchSpec, &out)
+		return out, fault
+	})
+	if fault != nil {
+		body.Fault_ = fault
+		return body
+	}
+	body.Res = &types.SearchDatastoreSubFolders_TaskResponse{Returnval: *ref}
+	return body
+}
+
+func (v *VCenter) searchBelow(ctx *simulator.Context, browser types.ManagedObjectReference, folder string,
+	spec *types.HostDatastoreBrowserSearchSpec, out *types.ArrayOfHostDatastoreBrowserSearchResults,
+) types.BaseMethodFault {
+	found, fault := v.search(ctx, browser, &types.SearchDatastore_Task{This: browser, DatastorePath: folder, SearchSpec: spec})
+	if fault != nil {
+		return fault
+	}
+	if res, ok := found.(types.HostDatastoreBrowserSearchResults); ok {
+		out.HostDatastoreBrowserSearchResults = append(out.HostDatastoreBrowserSearchResults, res)
+	}
+	dir, fault := v.resolve(folder)
+	if fault != nil {
+		return fault
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return &types.FileNotFound{FileFault: types.FileFault{File: folder}}
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		sub := strings.TrimSuffix(folder, "/") + "/" + e.Name()
+		if strings.HasSuffix(folder, "]") { // a root: "[vsanDatastore]"
+			sub = folder + " " + e.Name()
+		}
+		if fault := v.searchBelow(ctx, browser, sub, spec, out); fault != nil {
+			return fault
+		}
+	}
+	return nil
+}
+
 // searchTop lists the root of a datastore, whose friendly names only vcsim knows.
 func (v *VCenter) searchTop(ctx *simulator.Context, browser types.ManagedObjectReference, req *types.SearchDatastore_Task) (
 	types.AnyType, types.BaseMethodFault,

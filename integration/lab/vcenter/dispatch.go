@@ -45,7 +45,7 @@ func shadowed(kind, method string) bool {
 			return true
 		}
 	case "HostDatastoreBrowser":
-		return method == "SearchDatastore_Task"
+		return method == "SearchDatastore_Task" || method == "SearchDatastoreSubFolders_Task"
 	case "Datastore":
 		return method == "RefreshDatastore" || method == "RefreshDatastoreStorageInfo"
 	case "SessionManager":

@@ -82,6 +82,7 @@ func (s *shadow) DeleteDatastoreFileTask(ctx *simulator.Context, req *types.Dele
 		if err := os.RemoveAll(file); err != nil {
 			return nil, &types.CannotDeleteFile{FileFault: types.FileFault{File: req.Name}}
 		}
+		s.v.remeasure(datastoreOf(req.Name))
 		return nil, nil
 	})
 	if fault != nil {

@@ -91,6 +91,32 @@ func TestListingShowsDisksAsDisks(t *testing.T) {
 	})
 }
 
+// Nor does a listing of everything below a folder show them.
+func TestListingOfSubfoldersShowsDisksAsDisks(t *testing.T) {
+	t.Parallel()
+	both(t, func(s *site, plain bool) {
+		s.disk("web")
+		b, err := s.store(vcenter.VSANDatastore).Browser(s.t.Context())
+		s.must(err)
+		for _, folder := range []string{"[vsanDatastore] dockvols", "[vsanDatastore]"} {
+			task, err := b.SearchDatastoreSubFolders(s.t.Context(), folder, &types.HostDatastoreBrowserSearchSpec{MatchPattern: []string{"web*"}})
+			s.must(err)
+			info, err := task.WaitForResult(s.t.Context())
+			s.must(err)
+			res, _ := info.Result.(types.ArrayOfHostDatastoreBrowserSearchResults)
+			var names []string
+			for _, r := range res.HostDatastoreBrowserSearchResults {
+				for _, f := range r.File {
+					names = append(names, f.GetFileInfo().Path)
+				}
+			}
+			if right := slices.Equal(names, []string{"web.vmdk"}); right == plain {
+				s.t.Errorf("%s: got files %q, which is right: %v, want %v", folder, names, right, !plain)
+			}
+		}
+	})
+}
+
 // The directory of a running machine's disk cannot be deleted from under it, by whatever manager.
 func TestFileManagerRespectsLocks(t *testing.T) {
 	t.Parallel()

@@ -97,11 +97,16 @@ func (v *VCenter) releaseSpace(d diskFile) {
 	}
 }
 
-// remeasure publishes the free space of the datastore. The caller holds v.hw.
+// remeasure publishes the free space of the datastore, without disks whose files somebody has deleted one by one. The caller holds v.hw.
 func (v *VCenter) remeasure(name string) {
 	ds, c := v.datastore(name), v.datasets[name]
 	if ds == nil || c == nil {
 		return
+	}
+	for file := range c.disks {
+		if _, err := os.Stat(file); os.IsNotExist(err) {
+			delete(c.disks, file)
+		}
 	}
 	left := max(c.free(), 0)
 	v.reg.AtomicUpdate(v.context(""), ds, []types.PropertyChange{
