@@ -17,6 +17,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 	"golang.org/x/sys/unix"
 
+	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/integration/lab"
 	"github.com/mooring-sh/mooring/integration/lab/vcenter"
 )
@@ -85,7 +86,14 @@ func TestMountsOfAKilledLabAreUnmountedAtStart(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = unix.Unmount(p, 0) })
 	}
-	l, err := lab.Start(t.Context(), lab.Options{Dir: dir, LinkDir: filepath.Join(dir, "by-id")})
+	opts := lab.Options{Dir: dir, LinkDir: filepath.Join(dir, "by-id")}
+	if _, err := lab.Start(t.Context(), opts); !errors.Is(err, mooring.ErrInvalid) {
+		t.Fatalf("a directory that was never a lab's: got %v, want ErrInvalid", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "mooring-lab.lock"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := lab.Start(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}

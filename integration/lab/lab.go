@@ -65,7 +65,7 @@ func Start(ctx context.Context, opts Options) (*Lab, error) {
 	if err := l.claim(); err != nil {
 		return nil, err
 	}
-	if err := l.UnmountVolumes(); err != nil { // of a lab that was killed
+	if err := l.sweep(); err != nil {
 		return nil, errors.Join(err, l.lock.Close())
 	}
 	guest := opts.Guest
@@ -98,7 +98,13 @@ func (l *Lab) claim() error {
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(l.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	name := filepath.Join(l.dir, "mooring-lab.lock")
+	if _, err := os.Stat(name); errors.Is(err, os.ErrNotExist) {
+		if err := l.strange(); err != nil {
+			return err
+		}
+	}
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("lock state directory: %w", err)
 	}
@@ -107,6 +113,33 @@ func (l *Lab) claim() error {
 		return fmt.Errorf("another lab is up in %s: %w", l.dir, mooring.ErrInUse)
 	}
 	l.lock = f
+	return nil
+}
+
+// The directories that a lab makes in its own, and clears when it starts.
+const (
+	stateDir = "state"
+	mountDir = "mnt"
+)
+
+// strange refuses a directory that was never a lab's and has what a lab would clear.
+func (l *Lab) strange() error {
+	for _, name := range [...]string{stateDir, mountDir, "datastores"} {
+		if _, err := os.Lstat(filepath.Join(l.dir, name)); err == nil {
+			return fmt.Errorf("%s is no lab's directory, and has %s in it, which a lab would clear: %w", l.dir, name, mooring.ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// sweep clears what an earlier lab left: its mounts, if it was killed, and what its plugin remembers of volumes that are gone.
+func (l *Lab) sweep() error {
+	if err := l.UnmountVolumes(); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(filepath.Join(l.dir, stateDir)); err != nil {
+		return fmt.Errorf("clear the plugin's state: %w", err)
+	}
 	return nil
 }
 

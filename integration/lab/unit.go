@@ -101,7 +101,7 @@ func (l *Lab) StartUnit(opts UnitOptions) (*Unit, error) {
 }
 
 // MountDir returns where the plugin mounts volumes.
-func (l *Lab) MountDir() string { return filepath.Join(l.dir, "mnt") }
+func (l *Lab) MountDir() string { return filepath.Join(l.dir, mountDir) }
 
 // ConfigFile returns the plugin's configuration file.
 func (l *Lab) ConfigFile() string { return filepath.Join(l.dir, "mooring.yaml") }
@@ -117,14 +117,14 @@ func (l *Lab) writeConfig(opts UnitOptions) (string, error) {
 		"vm: " + q(ThisBIOS),
 		`datastore: ""`,
 		"group: default",
-		"state_dir: " + q(filepath.Join(l.dir, "state")),
+		"state_dir: " + q(filepath.Join(l.dir, stateDir)),
 		"mount_dir: " + q(l.MountDir()),
 		"docker_host: " + q(opts.DockerHost),
 		"plugin_socket: " + q(opts.PluginSocket),
 		"admin_socket: " + q(opts.AdminSocket),
 	}
 	lines = append(lines, opts.Extra...)
-	for _, dir := range [...]string{filepath.Join(l.dir, "state"), l.MountDir()} {
+	for _, dir := range [...]string{filepath.Join(l.dir, stateDir), l.MountDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return "", fmt.Errorf("write configuration: %w", err)
 		}
