@@ -9,8 +9,8 @@ import (
 	"github.com/mooring-sh/mooring/internal/ledger"
 )
 
-// When a connection breaks, dockerd repeats the request without its body, and takes the refusal for the outcome: a mount that it believes failed is followed
-// by an unmount with its ID, which for docker cp is that of the running container; an unmount that it believes failed never comes again. So the ledger's
+// When a connection breaks, dockerd repeats the request without its body, and takes what comes back for the outcome: a look-up or mount that it believes failed
+// is followed by an unmount with the mount's ID, which for docker cp is that of the running container; an unmount that it believes failed never comes again. So the ledger's
 // holders may be too few or too many after the plugin was killed. Both are put right by Docker's API, in the background.
 
 const (
@@ -82,7 +82,11 @@ func (d *Driver) inherit(ctx context.Context) {
 			}
 		}
 	}
+	some := len(d.inherited) > 0
 	d.mu.Unlock()
+	if some {
+		d.doubt(everything)
+	}
 	d.Seen(ctx, from)
 }
 

@@ -118,12 +118,11 @@ func (d *Driver) serve(w http.ResponseWriter, r *http.Request, v verb) {
 	req, err := decode(r.Body)
 	var result any
 	if err == nil && v.named && req.Name == "" {
-		// dockerd repeats a request whose connection broke with an empty body.
 		err = fmt.Errorf("volume name is empty: %w", mooring.ErrInvalid)
-		if v.op == "mount" {
+		if r.ContentLength == 0 { // dockerd repeats a request whose connection broke without its body
 			d.doubt(everything)
 		}
-		if v.op == "get" && r.ContentLength == 0 {
+		if r.ContentLength == 0 && v.op == "get" {
 			// It knows which volume it asked for, and would take this error for that volume's being gone.
 			err = fmt.Errorf("%w: %w", ErrDontKnow, err)
 		}
