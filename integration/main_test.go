@@ -14,7 +14,8 @@ import (
 const insideEnv = "MOORING_TEST_NAMESPACES"
 
 // TestMain runs the tests, as root, in mount, network and process namespaces of their own, so that they may kill dockerd and
-// mount what they like beside anything that runs on this machine. Whatever they leave behind dies with the namespaces.
+// mount what they like beside anything that runs on this machine. What is unmounted there is unmounted here too, or this copy would keep its device
+// busy. Whatever the tests leave behind dies with the namespaces.
 func TestMain(m *testing.M) {
 	switch {
 	case os.Geteuid() != 0:
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 // reaps what dockerd and its containers leave.
 func reexecute() int {
 	args := []string{
-		"--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--",
+		"--mount", "--propagation=slave", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--",
 		"sh", "-c", `"$@"; exit $?`, "sh",
 	}
 	cmd := exec.Command("unshare", append(args, os.Args...)...)
@@ -42,8 +43,7 @@ func reexecute() int {
 	cmd.Env = append(os.Environ(), insideEnv+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	err := cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return exit.ExitCode()
 	}
 	if err != nil {

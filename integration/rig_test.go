@@ -28,7 +28,7 @@ type rig struct {
 
 // newRig starts it all, with short waits (disks linger for a second). At its end nothing may have been detached from under anybody, and no
 // disk may stay attached that nobody holds.
-func newRig(t *testing.T, config ...string) *rig {
+func newRig(t *testing.T) *rig {
 	t.Helper()
 	needRoot(t)
 	r := &rig{}
@@ -42,14 +42,30 @@ func newRig(t *testing.T, config ...string) *rig {
 		}
 		mutable(t, r.MountDir())
 	})
-	config = append([]string{"log_level: debug", "linger: 1s", "boot_linger: 1s", "refresh: 1s"}, config...)
+	config := []string{"log_level: debug", "linger: 1s", "boot_linger: 1s", "refresh: 1s"}
 	if r.unit, err = r.StartUnit(lab.UnitOptions{Binary: build(t, "mooring-plugin"), Extra: config}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.endUnit(t) })
 	r.ready(t)
 	r.docker = newDockerd(t)
+	t.Cleanup(func() { r.endContainers(t) })
 	return r
+}
+
+// endContainers removes all containers, so that nobody holds anything, and waits until no disk is attached.
+func (r *rig) endContainers(t *testing.T) {
+	t.Helper()
+	if t.Failed() || !r.docker.running {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
+	defer cancel()
+	remove := exec.CommandContext(ctx, "sh", "-c", "docker ps -aq | xargs -r docker rm -f")
+	if out, err := remove.CombinedOutput(); err != nil {
+		t.Errorf("remove containers: %v\n%s", err, out)
+	}
+	until(t, "no disk is attached that nobody holds", func() bool { return len(r.attached()) == 0 })
 }
 
 func (r *rig) endUnit(t *testing.T) {

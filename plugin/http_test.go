@@ -49,7 +49,7 @@ func TestG11EmptyNameIsRefusedOnEveryVerb(t *testing.T) {
 func TestG1RepeatedLookUpIsNotAnswered(t *testing.T) {
 	srv := httptest.NewServer(newRig(t, newWorld(), t.TempDir()).Handler())
 	defer srv.Close()
-	res, err := srv.Client().Post(srv.URL+"/VolumeDriver.Get", "", http.NoBody) //nolint:noctx // it is hung up on
+	res, err := srv.Client().Post(srv.URL+"/VolumeDriver.Get", "", http.NoBody)
 	if err == nil {
 		res.Body.Close() //nolint:errcheck,gosec // a failure already
 		t.Errorf("got status %s, want a broken connection", res.Status)

@@ -116,7 +116,7 @@ func startPlugin(ts *testscript.TestScript, neg bool, args []string) {
 	dir, err := os.MkdirTemp("", "mooring")
 	ts.Check(err)
 	socket := filepath.Join(dir, "admin.sock")
-	listener, err := net.Listen("unix", socket) //nolint:noctx // it is there at once
+	listener, err := net.Listen("unix", socket)
 	ts.Check(err)
 	ts.Setenv(admin.SocketEnv, socket)
 	server := &http.Server{Handler: mux} //nolint:gosec // the only client is the script

@@ -16,9 +16,9 @@ import (
 	"github.com/mooring-sh/mooring/integration/lab/vcenter"
 )
 
-func (s *site) store(name string) *object.Datastore {
+func (s *site) store() *object.Datastore {
 	s.t.Helper()
-	ds, err := s.finder.Datastore(s.t.Context(), name)
+	ds, err := s.finder.Datastore(s.t.Context(), vcenter.VSANDatastore)
 	s.must(err)
 	return ds
 }
@@ -26,7 +26,7 @@ func (s *site) store(name string) *object.Datastore {
 // free returns the free space of vsanDatastore as its summary has it.
 func (s *site) free() int64 {
 	s.t.Helper()
-	ds := s.store(vcenter.VSANDatastore)
+	ds := s.store()
 	var m mo.Datastore
 	s.must(ds.Properties(s.t.Context(), ds.Reference(), []string{"summary.freeSpace"}, &m))
 	return m.Summary.FreeSpace
@@ -55,7 +55,7 @@ func TestTopLevelDirectoryOfVSANNeedsTheNamespaceManager(t *testing.T) {
 
 func (s *site) search(folder string, spec *types.HostDatastoreBrowserSearchSpec) []types.BaseFileInfo {
 	s.t.Helper()
-	b, err := s.store(vcenter.VSANDatastore).Browser(s.t.Context())
+	b, err := s.store().Browser(s.t.Context())
 	s.must(err)
 	task, err := b.SearchDatastore(s.t.Context(), folder, spec)
 	s.must(err)
@@ -96,7 +96,7 @@ func TestListingOfSubfoldersShowsDisksAsDisks(t *testing.T) {
 	t.Parallel()
 	both(t, func(s *site, plain bool) {
 		s.disk("web")
-		b, err := s.store(vcenter.VSANDatastore).Browser(s.t.Context())
+		b, err := s.store().Browser(s.t.Context())
 		s.must(err)
 		for _, folder := range []string{"[vsanDatastore] dockvols", "[vsanDatastore]"} {
 			task, err := b.SearchDatastoreSubFolders(s.t.Context(), folder, &types.HostDatastoreBrowserSearchSpec{MatchPattern: []string{"web*"}})
@@ -143,7 +143,7 @@ func TestDatastoreFilesNeedASession(t *testing.T) {
 	both(t, func(s *site, plain bool) {
 		t := s.t
 		s.folder()
-		ds := s.store(vcenter.VSANDatastore)
+		ds := s.store()
 		s.must(ds.Upload(t.Context(), strings.NewReader("hello"), "dockvols/web.json", &soap.DefaultUpload))
 		r, _, err := ds.Download(t.Context(), "dockvols/web.json", &soap.DefaultDownload)
 		s.must(err)

@@ -115,9 +115,12 @@ func (v *VCenter) publish(ctx *simulator.Context, t *simulator.Task) {
 
 // work runs the job and reports how it ended.
 func (v *VCenter) work(ctx *simulator.Context, t *simulator.Task, op operation) {
-	v.reg.AtomicUpdate(ctx, t, []types.PropertyChange{
-		{Name: "info.startTime", Val: time.Now()},
-		{Name: "info.state", Val: types.TaskInfoStateRunning},
+	v.reg.WithLock(ctx, t, func() {
+		// As a whole: for somebody who waits for "info", vcsim answers a change of "info.state" by reading the task again without its
+		// lock, while we may be writing how it ended.
+		info, now := t.Info, time.Now()
+		info.StartTime, info.State = &now, types.TaskInfoStateRunning
+		ctx.Update(t, []types.PropertyChange{{Name: "info", Val: info}})
 	})
 	v.faults.delay(ctx, op.method)
 	result, fault := types.AnyType(nil), v.faults.next(op.method)
