@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 func command(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer, *bytes.Buffer) {
 	t.Helper()
 	c := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], args...) // also for cleaning up
-	c.Env = append(os.Environ(), asMain+"=1", "MOORING_LAB_STATE=", "DOCKER_HOST=")
+	c.Env = append(os.Environ(), asMain+"=1", "MOORING_LAB_STATE=", "DOCKER_HOST=", "TMPDIR="+state(t))
 	var out, errs bytes.Buffer
 	c.Stdout, c.Stderr = &out, &errs
 	return c, &out, &errs
