@@ -64,7 +64,7 @@ func clearImmutable(dir string) error {
 	defer func() { _ = f.Close() }()
 	flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
 	if err != nil || flags&immutable == 0 {
-		return nil //nolint:nilerr // a filesystem without attributes has none to clear
+		return nil // a filesystem without attributes has none to clear
 	}
 	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags&^immutable); err != nil {
 		return fmt.Errorf("clear immutable: %w", err)
