@@ -117,9 +117,9 @@ func (r *rig) cut(t *testing.T, v victims, m moment) {
 		ended := r.Tasks()[m.call]
 		return !strings.HasSuffix(m.call, "_Task") || ended.Succeeded+ended.Failed == r.Calls()[m.call]
 	})
+	defer r.clean(t)
 	r.unharmed(t)
 	r.settled(t, m, acknowledged)
-	r.clean(t)
 }
 
 // unharmed says whether the keeper came through.
@@ -161,7 +161,7 @@ func (r *rig) settled(t *testing.T, m moment, acknowledged bool) {
 // usable starts the container again, if it does not run, and looks at its data.
 func (r *rig) usable(t *testing.T, written bool) {
 	t.Helper()
-	docker(t, "start", "subject")
+	r.startSubject(t)
 	if written {
 		docker(t, "exec", "subject", "test", "-e", "/d/kept")
 	}
@@ -170,6 +170,21 @@ func (r *rig) usable(t *testing.T, written bool) {
 	docker(t, "stop", "-t", "0", "subject")
 	r.detached(t, "vs")
 	r.mustHold(t, "vs", 0)
+}
+
+// startSubject starts the container. A dockerd that was killed between containerd's making the task and its own note of that cannot start the
+// container ever again (moby's "task already exists"): then another one gets the volume.
+func (r *rig) startSubject(t *testing.T) {
+	t.Helper()
+	out, err := tryDocker(t, "start", "subject")
+	switch {
+	case err == nil:
+	case strings.Contains(out, "already exists"):
+		docker(t, "rm", "-f", "subject")
+		docker(t, "run", "-d", "--name", "subject", "--stop-signal", "KILL", "-v", "vs:/d:nocopy", image, "sleep", "1000")
+	default:
+		t.Fatalf("start: %v\n%s", err, out)
+	}
 }
 
 // clean takes the volume and its container away, whatever is left of them.
