@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 
 	"github.com/mooring-sh/mooring"
@@ -38,6 +39,9 @@ func (d *Driver) AdminHandler(about About) http.Handler {
 		st := d.status()
 		st.Version, st.VCenter.URL = about.Version, about.VCenter
 		reply(w, st)
+	})
+	mux.HandleFunc("POST "+admin.RebuildPath, func(w http.ResponseWriter, _ *http.Request) {
+		refuse(w, fmt.Errorf("rebuild the ledger: it can be read, and is not made anew: %w", mooring.ErrExists))
 	})
 	return mux
 }

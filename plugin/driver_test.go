@@ -255,3 +255,23 @@ func TestG14SlowCheckIsAnsweredAndJoined(t *testing.T) {
 		}
 	})
 }
+
+// G3: a container that has the root of an adopted volume may write what looks like the mark. It must not change what Docker gets.
+func TestG3RootThatWasHandedOutStaysTheRoot(t *testing.T) {
+	r := newRig(t, newWorld(), t.TempDir())
+	r.create(t, "db")
+	rec, err := r.ledger.Find("db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec.Root = true
+	if err := r.ledger.Put(rec); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Mount(t.Context(), "db", "c1", dockerd(1)); !errors.Is(err, mooring.ErrCorrupt) {
+		t.Errorf("mount: got %v, want ErrCorrupt", err)
+	}
+	if d := r.world.disk("db"); d.mounted {
+		t.Error("it stays mounted")
+	}
+}

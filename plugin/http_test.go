@@ -156,6 +156,11 @@ func TestAdminSocket(t *testing.T) {
 	if code := get(admin.VolumePath("no/such"), &p); code != http.StatusNotFound || mooring.ExitCode(p.Err()) != 10 {
 		t.Errorf("unknown volume: got %d %+v", code, p)
 	}
+	rec := httptest.NewRecorder()
+	r.AdminHandler(plugin.About{}).ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodPost, admin.RebuildPath, nil))
+	if rec.Code != http.StatusConflict {
+		t.Errorf("rebuild of a ledger that can be read: got %d %s, want a refusal", rec.Code, rec.Body)
+	}
 	var st admin.Status
 	get(admin.StatusPath, &st)
 	if st.Version != "v1" || st.Volumes != 1 || st.Mounted != 1 || st.Held != 1 {

@@ -64,6 +64,11 @@ func (d *Driver) open(ctx context.Context, rec ledger.Record) (guest.Opened, led
 		}
 		return guest.Opened{}, rec, err
 	}
+	if rec.Root && !opened.Root {
+		// An adopted volume's containers write where the mark would be. What they had was the root, and data would hide it.
+		return guest.Opened{}, rec, errors.Join(fmt.Errorf("the volume's root was handed out before, and now has %s and %s in it: remove them by hand: %w",
+			mooring.MarkFile, mooring.DataDir, mooring.ErrCorrupt), d.Guest.Close(vol))
+	}
 	if !opened.Root {
 		vol.Format = mooring.FormatDone
 	}

@@ -39,7 +39,11 @@ func newAdminClient() *adminClient {
 
 // get reads the answer at path into v.
 func (c *adminClient) get(ctx context.Context, path string, v any) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://mooring-plugin"+path, http.NoBody)
+	return c.do(ctx, http.MethodGet, path, v)
+}
+
+func (c *adminClient) do(ctx context.Context, method, path string, v any) error {
+	request, err := http.NewRequestWithContext(ctx, method, "http://mooring-plugin"+path, http.NoBody)
 	if err != nil {
 		return fmt.Errorf("ask the plugin for %s: %w", path, err)
 	}

@@ -5,8 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/mooring-sh/mooring"
+)
+
+const (
+	deviceLimit = time.Minute      // for an attached disk to appear
+	takenLimit  = 10 * time.Minute // for an mkfs or fsck that outlived an earlier plugin to end
 )
 
 // Journal is where the steps of formatting are written down beside the disk, and who hears how far a long step has come.
@@ -21,8 +27,8 @@ type Journal interface {
 // waited for; what is on it is compared with what the volume's sidecar says, and with formatted, by which the ledger says that the
 // volume was formatted once; then it is formatted (once in its life) or checked, mounted, and looked into for the mark.
 //
-// ctx bounds only what waits: for the device, for its release by a process that an earlier plugin left, and for the journal.
-// mkfs, fsck and mount run to their end. An error means that nothing of Open's is mounted any more. It wraps [mooring.ErrCorrupt] where a person must decide, with
+// ctx bounds only what waits: for the device (a minute at most), for its release by a process that an earlier plugin left, and for the journal.
+// mkfs, fsck and mount run to their end. An error means that nothing that this call mounted is mounted any more. It wraps [mooring.ErrCorrupt] where a person must decide, with
 // the reason and the cure, and where mkfs would have destroyed something; nothing was changed then. It wraps [mooring.ErrInUse] where somebody else has the device or the directory,
 // and [mooring.ErrUnavailable] where the device did not appear.
 func (g *Guest) Open(ctx context.Context, vol mooring.Volume, formatted bool, j Journal) (Opened, error) {
@@ -31,7 +37,10 @@ func (g *Guest) Open(ctx context.Context, vol mooring.Volume, formatted bool, j 
 		return Opened{}, err
 	}
 	o := opening{Guest: g, vol: vol, dir: dir, formatted: formatted, journal: j}
-	if o.dev, err = g.Device(ctx, vol.Disk); err != nil {
+	waiting, cancel := context.WithTimeout(ctx, deviceLimit)
+	o.dev, err = g.Device(waiting, vol.Disk)
+	cancel()
+	if err != nil {
 		return Opened{}, err
 	}
 	opened, err := o.resume(ctx)
@@ -93,7 +102,9 @@ func (o *opening) resume(ctx context.Context) (Opened, error) {
 
 // prepare brings the device to where it can be mounted: formatted, or checked.
 func (o *opening) prepare(ctx context.Context) error {
-	taken, err := o.awaitFree(ctx, o.dev)
+	waiting, cancel := context.WithTimeout(ctx, takenLimit)
+	taken, err := o.awaitFree(waiting, o.dev)
+	cancel()
 	if err != nil {
 		return err
 	}
