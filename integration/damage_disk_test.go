@@ -122,6 +122,25 @@ func missingDisk(t *testing.T, r *rig) {
 	}
 }
 
+// twins are two files with one disk UUID, as a plain copy has it. One must never be taken for the other.
+func twins(t *testing.T, r *rig) {
+	newVolume(t, "elder")
+	docker(t, "start", "elder")
+	docker(t, "exec", "elder", "touch", "/d/elder")
+	docker(t, "stop", "elder")
+	r.detached(t, "elder")
+	r.disks(t).twin(t, "elder", "younger")
+	before := r.sum(t, "younger")
+	docker(t, "start", "elder")
+	newContainer(t, "younger", "younger")
+	fails(t, "one is a copy of the other's file", "start", "younger")
+	if r.sum(t, "younger") != before {
+		t.Error("the copy has changed")
+	}
+	docker(t, "restart", "elder")
+	docker(t, "exec", "elder", "test", "-e", "/d/elder")
+}
+
 // emptyName sends each verb without a name, as dockerd does when it repeats a request, and with rows that it lost the name of.
 func emptyName(t *testing.T, r *rig) {
 	newVolume(t, "named")
@@ -188,6 +207,25 @@ func (d disks) create(t *testing.T, name string) {
 	}
 	if err != nil {
 		t.Fatalf("make %s: %v", diskPath(name), err)
+	}
+}
+
+// twin copies a disk with its UUID.
+func (d disks) twin(t *testing.T, from, to string) {
+	t.Helper()
+	uuid, err := d.QueryVirtualDiskUuid(t.Context(), diskPath(from), d.dc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	task, err := d.CopyVirtualDisk(t.Context(), diskPath(from), d.dc, diskPath(to), d.dc, nil, false)
+	if err == nil {
+		err = task.Wait(t.Context())
+	}
+	if err == nil {
+		err = d.SetVirtualDiskUuid(t.Context(), diskPath(to), d.dc, uuid)
+	}
+	if err != nil {
+		t.Fatalf("copy %s: %v", diskPath(from), err)
 	}
 }
 

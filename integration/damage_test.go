@@ -81,6 +81,7 @@ func TestDamage(t *testing.T) {
 		{"G3 adopted disk is never formatted", adoptedDisk},
 		{"G3 mark without data is refused", markWithoutData},
 		{"G1 missing disk is said so", missingDisk},
+		{"G3 two disks of one UUID are not mixed up", twins},
 		{"G11 empty name changes nothing", emptyName},
 		{"G10 one bad generation loses nothing", oneBadGeneration},
 		{"G10 lost ledger makes dockerd wait", lostLedger},

@@ -16,7 +16,7 @@ type conditionCode string
 const (
 	condBusy    conditionCode = "busy"
 	condMissing conditionCode = "missing"
-	condRestore conditionCode = "not-restored"
+	condMount   conditionCode = "not-mounted"
 	condForeign conditionCode = "foreign-mount"
 	condBehind  conditionCode = "ledger-behind"
 	condLost    conditionCode = "ledger-lost"
@@ -37,14 +37,14 @@ func kindOf(code conditionCode) kind {
 		return kind{"volume cannot be let go", admin.Warning}
 	case condMissing:
 		return kind{"disk is missing", admin.Failing}
-	case condRestore:
-		return kind{"volume is not restored", admin.Failing}
+	case condMount:
+		return kind{"volume is not mounted", admin.Failing}
 	case condForeign:
 		return kind{"another disk is mounted there", admin.Failing}
 	case condBehind:
 		return kind{"ledger lost its newest generation", admin.Warning}
 	case condLost:
-		return kind{"ledger is unreadable", admin.Failing}
+		return kind{"there is no ledger to answer from", admin.Failing}
 	case condMoved:
 		return kind{"virtual machine changed", admin.Warning}
 	case condVCenter:

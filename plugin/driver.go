@@ -141,6 +141,9 @@ func (d *Driver) Create(ctx context.Context, spec mooring.Spec, given mooring.Gi
 		}
 		d.progress.set(spec.Name, "creating the disk", -1)
 		vol, err := d.Disks.Create(ctx, spec, given)
+		if err == nil {
+			err = d.distinct(vol)
+		}
 		if err != nil {
 			return err
 		}
@@ -196,6 +199,9 @@ func (d *Driver) lookUp(ctx context.Context, name mooring.Name) (ledger.Record, 
 	}
 	if err != nil {
 		return ledger.Record{}, fmt.Errorf("no such volume: %w", mooring.ErrNotFound)
+	}
+	if d.distinct(vol) != nil { // its mount says so; the ledger never has one UUID twice
+		vol = mooring.Volume{Spec: mooring.Spec{Name: name}}
 	}
 	rec := ledger.Record{Volume: vol, Own: true}
 	d.note(rec)

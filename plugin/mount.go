@@ -42,12 +42,20 @@ func (d *Driver) Mount(ctx context.Context, name mooring.Name, id mooring.MountI
 	return dir, err
 }
 
+// setUnmounted reports a volume that cannot be mounted until a person has done something about it.
+func (d *Driver) setUnmounted(name mooring.Name, err error) {
+	d.conditions.set(condMount, name, "Volume "+string(name)+" is not mounted: "+err.Error(), "Follow what the message says, then start its containers again")
+}
+
 // open attaches, checks and mounts the record's volume, and returns the record as it is from then on.
 func (d *Driver) open(ctx context.Context, rec ledger.Record) (guest.Opened, ledger.Record, error) {
 	name := rec.Volume.Name
 	formatted := rec.Volume.Format == mooring.FormatDone
 	vol, err := d.whole(ctx, rec)
 	if err != nil {
+		return guest.Opened{}, rec, err
+	}
+	if err := d.distinct(vol); err != nil {
 		return guest.Opened{}, rec, err
 	}
 	if !d.present(vol.Disk) {
@@ -73,8 +81,23 @@ func (d *Driver) open(ctx context.Context, rec ledger.Record) (guest.Opened, led
 		vol.Format = mooring.FormatDone
 	}
 	rec.Volume, rec.Root = vol, opened.Root
-	d.conditions.clear(condRestore, name)
+	d.conditions.clear(condMount, name)
 	return opened, rec, nil
+}
+
+// distinct refuses a volume whose disk has the UUID of another volume's, as a plain copy of its file has: the guest tells disks by that alone, and
+// would give out the one for the other. The volume that was there first goes on.
+func (d *Driver) distinct(vol mooring.Volume) error {
+	for _, rec := range d.Ledger.All() {
+		if rec.Volume.Name != vol.Name && rec.Volume.Disk == vol.Disk {
+			return &mooring.HintError{
+				Err: fmt.Errorf("its disk %s has the UUID %s, and so has that of volume %s: one is a copy of the other's file: %w",
+					vol.Backing, vol.Disk, rec.Volume.Name, mooring.ErrCorrupt),
+				Hint: "give the copy a UUID of its own (VirtualDiskManager.SetVirtualDiskUuid), then start again",
+			}
+		}
+	}
+	return nil
 }
 
 // fresh returns vol as its sidecar has it now, where that decides whether it may be formatted: another host may have done so.

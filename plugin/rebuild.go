@@ -50,25 +50,34 @@ func rootHandedOut(m guest.Mount) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// LostHandler serves the admin socket while no generation of the ledger can be read: the status says so, and a rebuild is the cure.
-// rebuild writes a new ledger and returns the number of volumes in it.
-func LostHandler(about About, cause error, rebuild func(context.Context) (int, error)) http.Handler {
-	var lost conditions
-	lost.set(condLost, "", cause.Error()+". Docker's requests are left without an answer, so that Docker keeps what it knows", "mooring ledger rebuild")
+// Lost is why the driver has no ledger, and what a person can do about it.
+type Lost struct {
+	Cause error
+	Cure  string
+	// Rebuild writes a new ledger and returns the number of volumes in it; nil where that is not the cure.
+	Rebuild func(context.Context) (int, error)
+}
+
+// LostHandler serves the admin socket while there is no ledger to answer from.
+func LostHandler(about About, lost Lost) http.Handler {
+	var conds conditions
+	conds.set(condLost, "", lost.Cause.Error()+". Docker's requests are left without an answer, so that Docker keeps what it knows", lost.Cure)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+admin.StatusPath, func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, admin.Status{Version: about.Version, VCenter: admin.VCenter{URL: about.VCenter}, Conditions: lost.all()})
+		reply(w, admin.Status{Version: about.Version, VCenter: admin.VCenter{URL: about.VCenter}, Conditions: conds.all()})
 	})
-	mux.HandleFunc("POST "+admin.RebuildPath, func(w http.ResponseWriter, r *http.Request) {
-		n, err := rebuild(r.Context())
-		if err != nil {
-			refuse(w, err)
-			return
-		}
-		reply(w, admin.Rebuilt{Volumes: n})
-	})
+	if lost.Rebuild != nil {
+		mux.HandleFunc("POST "+admin.RebuildPath, func(w http.ResponseWriter, r *http.Request) {
+			n, err := lost.Rebuild(r.Context())
+			if err != nil {
+				refuse(w, err)
+				return
+			}
+			reply(w, admin.Rebuilt{Volumes: n})
+		})
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		refuse(w, &mooring.HintError{Err: cause, Hint: "mooring ledger rebuild"})
+		refuse(w, &mooring.HintError{Err: lost.Cause, Hint: lost.Cure})
 	})
 	return mux
 }

@@ -110,7 +110,7 @@ func (d *Driver) restore(ctx context.Context, name mooring.Name, newBoot bool) {
 		err = d.Ledger.Put(rec)
 	}
 	if err != nil {
-		d.conditions.set(condRestore, name, "Volume "+string(name)+" is not mounted again: "+err.Error(), "Follow what the message says, then start its containers again")
+		d.setUnmounted(name, err)
 		d.Log.Error("restore", "volume", name, "err", err)
 	}
 	if len(inBoot(rec.Holders, d.Boot)) == 0 {

@@ -93,8 +93,8 @@ func TestG8FetchesAbsentDisksAndReportsFailures(t *testing.T) {
 	if d := r.world.disk("whole"); !d.mounted {
 		t.Error("a damaged volume keeps a whole one down")
 	}
-	if got := r.conditions(t); !slices.Equal(got, []string{"not-restored"}) {
-		t.Errorf("conditions: got %v, want not-restored", got)
+	if got := r.conditions(t); !slices.Equal(got, []string{"not-mounted"}) {
+		t.Errorf("conditions: got %v, want not-mounted", got)
 	}
 	if n := r.world.count("attach"); n != 4 {
 		t.Errorf("attached %d times, want 4: three mounts, one fetch", n)

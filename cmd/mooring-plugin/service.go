@@ -31,6 +31,7 @@ const (
 // service is the running plugin: its parts, and how they are taken down.
 type service struct {
 	cfg     config.Config
+	broken  error // what is wrong with the configuration
 	log     *slog.Logger
 	vcenter vcenter
 	guest   *guest.Guest
@@ -56,7 +57,7 @@ func newService(cfg config.Config, broken error, log *slog.Logger) (*service, er
 		}
 	}
 	return &service{
-		cfg: cfg, log: log, guest: g, engine: engine, boot: boot, vm: vm,
+		cfg: cfg, broken: broken, log: log, guest: g, engine: engine, boot: boot, vm: vm,
 		vcenter: newVCenter(cfg, vm, broken, log),
 	}, nil
 }
@@ -67,9 +68,12 @@ func (s *service) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if misplaced(s.broken, s.cfg.StateDir) {
+		return s.serveNothing(ctx, socks, plugin.Lost{Cause: s.broken, Cure: "correct the configuration file, then: systemctl restart mooring-plugin"})
+	}
 	led, err := ledger.Open(s.cfg.StateDir)
 	if errors.Is(err, mooring.ErrCorrupt) {
-		return s.serveNothing(ctx, socks, err)
+		return s.serveNothing(ctx, socks, plugin.Lost{Cause: err, Cure: "mooring ledger rebuild", Rebuild: s.rebuild})
 	}
 	if err != nil {
 		return err
@@ -93,23 +97,38 @@ func (s *service) serve(ctx context.Context) error {
 	return errors.Join(err, s.vcenter.Close(leaving), s.engine.Close(), led.Close())
 }
 
+// misplaced says whether the ledger perhaps lies where a configuration that cannot be read says: an empty one in the default place would tell
+// dockerd that its volumes are gone.
+func misplaced(broken error, stateDir string) bool {
+	return errors.Is(broken, config.ErrUnreadable) && !ledger.Exists(stateDir)
+}
+
 // serveNothing leaves Docker without an answer until the service is stopped or the ledger is rebuilt; either way it returns, and systemd
 // starts the service again.
-func (s *service) serveNothing(ctx context.Context, socks [2]net.Listener, cause error) error {
-	s.log.Error("no request is answered", "err", cause)
+func (s *service) serveNothing(ctx context.Context, socks [2]net.Listener, lost plugin.Lost) error {
+	s.log.Error("no request is answered", "err", lost.Cause)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	rebuild := func(ctx context.Context) (int, error) {
-		recs, err := plugin.Survey(ctx, s.vcenter, s.guest, s.boot)
-		if err != nil {
-			return 0, err
+	if rebuild := lost.Rebuild; rebuild != nil {
+		lost.Rebuild = func(ctx context.Context) (int, error) {
+			n, err := rebuild(ctx)
+			if err == nil {
+				defer stop()
+			}
+			return n, err
 		}
-		defer stop()
-		return len(recs), ledger.Rebuild(s.cfg.StateDir, recs)
 	}
-	admin := plugin.LostHandler(s.about(), cause, rebuild)
-	servers := []*http.Server{plugin.NewServer(plugin.Unanswered(s.log)), plugin.NewServer(admin)}
+	servers := []*http.Server{plugin.NewServer(plugin.Unanswered(s.log)), plugin.NewServer(plugin.LostHandler(s.about(), lost))}
 	return s.untilStopped(ctx, servers, socks, func(ctx context.Context) { <-ctx.Done() })
+}
+
+// rebuild makes the ledger anew.
+func (s *service) rebuild(ctx context.Context) (int, error) {
+	recs, err := plugin.Survey(ctx, s.vcenter, s.guest, s.boot)
+	if err != nil {
+		return 0, err
+	}
+	return len(recs), ledger.Rebuild(s.cfg.StateDir, recs)
 }
 
 func (s *service) about() plugin.About {

@@ -24,6 +24,9 @@ import (
 // DefaultFile is where the configuration is looked for.
 const DefaultFile = "/etc/mooring/mooring.yaml"
 
+// ErrUnreadable is the error of a file of which nothing can be had, so that even where the ledger lies is a guess.
+var ErrUnreadable = errors.New("cannot be read")
+
 // Config is the whole file.
 type Config struct {
 	VCenter VCenter `mapstructure:"vcenter"`
@@ -86,7 +89,7 @@ func defaults() map[string]any {
 }
 
 // Load reads the file and checks it. Each error names the key, its value and what is allowed, and wraps [mooring.ErrInvalid]; a
-// missing file is one of them. The configuration is usable whatever the error: what could not be read has its default.
+// missing file is one of them, and one that is no YAML is [ErrUnreadable]. The configuration is usable whatever the error: what could not be read has its default.
 func Load(file string) (Config, error) {
 	v := viper.New()
 	v.SetConfigType("yaml")
@@ -97,11 +100,13 @@ func Load(file string) (Config, error) {
 	if data, err := os.Open(file); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("configuration file %s does not exist", file)
+		} else {
+			err = fmt.Errorf("configuration file: %w: %w", ErrUnreadable, err)
 		}
 		errs = append(errs, err)
 	} else {
 		if err := v.ReadConfig(data); err != nil {
-			errs = append(errs, fmt.Errorf("configuration file %s: %w", file, err))
+			errs = append(errs, fmt.Errorf("configuration file %s: %w: %w", file, ErrUnreadable, err))
 		}
 		errs = append(errs, data.Close())
 	}

@@ -65,6 +65,9 @@ func TestLoadKeepsWhatIsRight(t *testing.T) {
 	if c.StateDir != "/srv/mooring" || c.Group != "default" {
 		t.Errorf("load: got %+v, want the right keys and defaults", c)
 	}
+	if _, err := load(t, "a: ["); !errors.Is(err, config.ErrUnreadable) {
+		t.Errorf("load of what is no YAML: got %v, want ErrUnreadable", err)
+	}
 	missing, err := config.Load(filepath.Join(t.TempDir(), "none.yaml"))
 	if !errors.Is(err, mooring.ErrInvalid) || missing.StateDir != "/var/lib/mooring" {
 		t.Errorf("load without a file: got %+v, %v", missing, err)

@@ -20,6 +20,16 @@ import (
 // Mooring wrote it. None of them changes anything.
 func Open(dir string) (*Ledger, error) { return open(dir, nil) }
 
+// Exists reports whether a ledger was ever written in the directory, readable or not.
+func Exists(dir string) bool {
+	for i := range 2 {
+		if _, err := os.Lstat(file(dir, i)); !errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+	}
+	return false
+}
+
 func open(dir string, hook durable.Hook) (*Ledger, error) {
 	lock, err := acquire(dir)
 	if err != nil {
