@@ -40,6 +40,7 @@ type world struct {
 	mu         sync.Mutex
 	disks      map[mooring.Name]*disk
 	down       bool // vCenter
+	instance   string
 	calls      map[string]int
 	opening    chan struct{} // if set, Open waits until it is closed
 	closeErr   error
@@ -162,7 +163,7 @@ func (w *world) Machine(context.Context) (mooring.Machine, error) {
 	if err := w.call("machine"); err != nil {
 		return mooring.Machine{}, err
 	}
-	m := mooring.Machine{Name: "docker1"}
+	m := mooring.Machine{Name: "docker1", Instance: w.instance}
 	for _, d := range w.disks {
 		if d.attached {
 			m.Disks = append(m.Disks, mooring.Attachment{Disk: d.vol.Disk, Policy: d.vol.Policy, Compliance: "compliant"})

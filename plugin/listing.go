@@ -107,6 +107,9 @@ func (d *Driver) refresh(ctx context.Context) error {
 		return err
 	}
 	d.conditions.clear(condVCenter, "")
+	if err == nil {
+		err = d.identify(machine)
+	}
 	begun := time.Now()
 	listed, err2 := d.Disks.Names(ctx)
 	if err2 != nil {
@@ -122,6 +125,25 @@ func (d *Driver) refresh(ctx context.Context) error {
 	d.behind.Store(false)
 	d.conditions.clear(condBehind, "")
 	return err
+}
+
+// identify records which virtual machine vCenter says this is. Another instance UUID than the ledger's is a clone's, or a restored copy's, even where
+// the firmware tells the same BIOS UUID: what was restored at start may be the original's, and a person must look.
+func (d *Driver) identify(m mooring.Machine) error {
+	id := d.Ledger.VM()
+	if m.Instance == "" || id.Instance == m.Instance {
+		return nil
+	}
+	if id.Instance != "" {
+		d.setMoved()
+	}
+	id.Instance = m.Instance
+	return d.Ledger.SetVM(id)
+}
+
+func (d *Driver) setMoved() {
+	d.conditions.set(condMoved, "", "The ledger was written on another virtual machine: the holders of earlier boots are void",
+		"If this machine is a clone, remove the volumes' disks from its configuration")
 }
 
 // compare brings the ledger up to a complete listing that began at the time begun. It never drops a volume that is ours.

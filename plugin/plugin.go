@@ -85,6 +85,9 @@ type Ledger interface {
 	Drop(names ...mooring.Name) error
 	// CaughtUp records that what a lost generation held was found again.
 	CaughtUp() error
+	// VM and SetVM are the virtual machine whose ledger it is.
+	VM() ledger.Identity
+	SetVM(id ledger.Identity) error
 }
 
 // Warning is something that vCenter refused and that was done without: a disk attached without its profile.

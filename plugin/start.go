@@ -35,8 +35,7 @@ func (d *Driver) Start(ctx context.Context) error {
 			"Nothing, when vCenter can be reached: the next complete listing mends the ledger")
 	}
 	if d.Moved {
-		d.conditions.set(condMoved, "", "The ledger was written on another virtual machine: its holders are void and nothing was attached ahead",
-			"If this machine is a clone, remove the volumes' disks from its configuration")
+		d.setMoved()
 	}
 	newBoot := slices.ContainsFunc(d.Ledger.All(), func(r ledger.Record) bool { return len(inBoot(r.Holders, d.Boot)) < len(r.Holders) })
 	d.inherit(ctx)

@@ -295,3 +295,22 @@ func TestG10BehindLedgerDoesNotSayGone(t *testing.T) {
 		stop()
 	})
 }
+
+// The ledger names the instance UUID of its machine, which vCenter alone knows: another one is a clone's.
+func TestLedgerNamesTheMachine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newWorld(), t.TempDir())
+		r.world.set(func() { r.world.instance = "50110000-0000-4000-8000-0000000000d1" })
+		stop := r.run(t)
+		pass(time.Second)
+		if got := r.ledger.VM().Instance; got != "50110000-0000-4000-8000-0000000000d1" || len(r.conditions(t)) != 0 {
+			t.Errorf("got machine %q and conditions %v", got, r.conditions(t))
+		}
+		r.world.set(func() { r.world.instance = "50110000-0000-4000-8000-0000000000d2" })
+		pass(31 * time.Second)
+		if got := r.conditions(t); !slices.Equal(got, []string{"machine-changed"}) {
+			t.Errorf("on a clone: got conditions %v, want machine-changed", got)
+		}
+		stop()
+	})
+}

@@ -26,6 +26,7 @@ const (
 	answerLimit = 20 * time.Second // for requests under way when the service stops
 	drainLimit  = 30 * time.Second // for the detach before a power-off
 	logoutLimit = 5 * time.Second
+	extendEvery = 10 * time.Second
 )
 
 // service is the running plugin: its parts, and how they are taken down.
@@ -82,7 +83,7 @@ func (s *service) serve(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, led.Close())
 	}
-	if err := d.Start(ctx); err != nil && ctx.Err() == nil {
+	if err := s.start(ctx, d); err != nil && ctx.Err() == nil {
 		return errors.Join(err, led.Close())
 	}
 	servers := []*http.Server{plugin.NewServer(d.Handler()), plugin.NewServer(d.AdminHandler(s.about()))}
@@ -95,6 +96,22 @@ func (s *service) serve(ctx context.Context) error {
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutLimit)
 	defer cancel()
 	return errors.Join(err, s.vcenter.Close(leaving), s.engine.Close(), led.Close())
+}
+
+// start reconciles, and asks systemd for more time as long as that goes on: a filesystem check may take minutes.
+func (s *service) start(ctx context.Context, d *plugin.Driver) error {
+	done := make(chan error, 1)
+	go func() { done <- d.Start(ctx) }()
+	tick := time.NewTicker(extendEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-tick.C:
+			notify(s.log, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (3*extendEvery).Microseconds()))
+		}
+	}
 }
 
 // misplaced says whether the ledger perhaps lies where a configuration that cannot be read says: an empty one in the default place would tell
@@ -138,7 +155,7 @@ func (s *service) about() plugin.About {
 func (s *service) driver(led *ledger.Ledger) (*plugin.Driver, error) {
 	moved := led.VM().BIOS != "" && s.vm != "" && !strings.EqualFold(led.VM().BIOS, s.vm)
 	if led.VM().BIOS == "" || moved {
-		if err := led.SetVM(ledger.Identity{BIOS: strings.ToLower(s.vm)}); err != nil {
+		if err := led.SetVM(ledger.Identity{BIOS: strings.ToLower(s.vm)}); err != nil { // vCenter tells the instance UUID later
 			return nil, err
 		}
 	}
