@@ -21,6 +21,7 @@ const (
 // dockerd is a Docker Engine of the test's own.
 type dockerd struct {
 	dir     string
+	flags   []string // besides those that every one has
 	log     *os.File
 	cmd     *exec.Cmd
 	running bool
@@ -53,7 +54,8 @@ func (d *dockerd) start(t *testing.T) {
 	t.Helper()
 	_ = os.Remove("/run/docker.pid") // a killed engine leaves it
 	// containerd outlives a killed dockerd, which finds it again.
-	d.cmd = exec.Command("dockerd", "--data-root", filepath.Join(d.dir, "data"), "--iptables=false", "--bridge=none", "--log-level=warn")
+	flags := append([]string{"--data-root", filepath.Join(d.dir, "data"), "--iptables=false", "--bridge=none", "--log-level=warn"}, d.flags...)
+	d.cmd = exec.Command("dockerd", flags...)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	if err := d.cmd.Start(); err != nil {
 		t.Fatalf("start dockerd: %v", err)

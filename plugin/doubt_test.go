@@ -96,3 +96,22 @@ func TestG12UnmountLostWithThePlugin(t *testing.T) {
 		stop()
 	})
 }
+
+// G12: with live restore a container outlives its dockerd. A docker cp by the new one, before its API has said so, unmounts with the container's ID.
+func TestG12CopyAfterLiveRestore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newWorld(), t.TempDir())
+		stop := r.run(t)
+		r.create(t, "db")
+		r.mount(t, "db", "c1", dockerd(1))
+		r.world.set(func() { r.world.running = map[mooring.Name][]string{"db": {"web"}} })
+		r.Seen(t.Context(), dockerd(2))
+		r.mount(t, "db", "c1", dockerd(2))
+		r.unmount(t, "db")
+		pass(time.Minute)
+		if hs := r.holders(t, "db"); len(hs) != 1 || hs[0].Dockerd != dockerd(2) || !r.world.disk("db").mounted {
+			t.Errorf("the container lives: got holders %v, %+v", hs, r.world.disk("db"))
+		}
+		stop()
+	})
+}

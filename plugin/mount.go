@@ -30,7 +30,11 @@ func (d *Driver) Mount(ctx context.Context, name mooring.Name, id mooring.MountI
 			d.setIdle(name, false)
 			return d.Ledger.Put(rec)
 		}
-		rec.Holders = hold(inBoot(rec.Holders, d.Boot), id, d.Boot, from)
+		held := inBoot(rec.Holders, d.Boot)
+		if slices.ContainsFunc(held, func(h ledger.Holder) bool { return h.ID == id && h.Dockerd != from }) {
+			d.doubt(name) // with live restore, it may be a docker cp of a container that lived on
+		}
+		rec.Holders = hold(held, id, d.Boot, from)
 		if err := d.Ledger.Put(rec); err != nil {
 			d.setIdle(name, false)
 			return err

@@ -16,8 +16,12 @@ import (
 	"github.com/mooring-sh/mooring"
 )
 
-// Engine is a Docker daemon's API.
-type Engine struct{ api *client.Client }
+// Engine is a Docker daemon's API. Its methods may be called at the same time.
+type Engine struct {
+	api *client.Client
+	// turn is held by the one call that is under way: the client writes the version that it negotiates without a lock.
+	turn chan struct{}
+}
 
 // New returns the engine at host (unix:///run/docker.sock). Nothing is contacted yet.
 func New(host string) (*Engine, error) {
@@ -25,11 +29,17 @@ func New(host string) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("docker host %q: %w: %w", host, err, mooring.ErrInvalid)
 	}
-	return &Engine{api: api}, nil
+	return &Engine{api: api, turn: make(chan struct{}, 1)}, nil
 }
 
 // Running returns the names of the containers that run, are paused or restart, by the volumes of our driver that they use.
 func (e *Engine) Running(ctx context.Context) (map[mooring.Name][]string, error) {
+	select {
+	case e.turn <- struct{}{}:
+		defer func() { <-e.turn }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("list containers: %w: %w", ctx.Err(), mooring.ErrUnavailable)
+	}
 	states := filters.NewArgs(filters.Arg("status", "running"), filters.Arg("status", "paused"), filters.Arg("status", "restarting"))
 	list, err := e.api.ContainerList(ctx, container.ListOptions{Filters: states})
 	if err != nil {

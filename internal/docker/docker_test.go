@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"reflect"
+	"sync"
 	"testing"
 
 	"github.com/mooring-sh/mooring"
@@ -30,6 +31,23 @@ func TestRunningNamesOnlyOurVolumes(t *testing.T) {
 	if want := map[mooring.Name][]string{"data": {"db", "web"}}; !reflect.DeepEqual(got, want) {
 		t.Errorf("running: got %v, want %v", got, want)
 	}
+}
+
+// The client that this is made of has a data race when two of its first calls meet; run with -race.
+func TestRunningMayBeAskedAtTheSameTime(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/_ping", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Api-Version", "1.41") })
+	mux.HandleFunc("/v1.41/containers/json", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("[]")) })
+	e := serve(t, mux)
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			if _, err := e.Running(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
 }
 
 // The plugin waits for a daemon that is not up yet, so it must be able to tell that case from others.
