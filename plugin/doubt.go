@@ -14,8 +14,10 @@ import (
 // holders may be too few or too many after the plugin was killed. Both are put right by Docker's API, in the background.
 
 const (
-	doubtFor  = 30 * time.Second // dockerd repeats a request for 15 s
-	doubtAsks = 10
+	doubtFor   = 30 * time.Second // dockerd repeats a request for 15 s
+	doubtEvery = 250 * time.Millisecond
+	doubtAsks  = 40
+	doubtLimit = 5 * time.Second // for a removal to wait
 )
 
 // everything stands for all volumes in the table of doubts.
@@ -45,7 +47,7 @@ func (d *Driver) recheck(ctx context.Context, name mooring.Name) {
 	}
 	ctx = context.WithoutCancel(ctx)
 	d.work.Go(func() {
-		tick := time.NewTicker(askEvery)
+		tick := time.NewTicker(doubtEvery)
 		defer tick.Stop()
 		used := 0
 		for range doubtAsks {
@@ -68,6 +70,25 @@ func (d *Driver) recheck(ctx context.Context, name mooring.Name) {
 			d.Log.Error("settle holders", "volume", name, "err", err)
 		}
 	})
+}
+
+// certain waits, not for long, until none of the volume's holders is nobody's.
+func (d *Driver) certain(ctx context.Context, name mooring.Name) {
+	ctx, cancel := context.WithTimeout(ctx, doubtLimit)
+	defer cancel()
+	tick := time.NewTicker(doubtEvery)
+	defer tick.Stop()
+	for {
+		rec, err := d.Ledger.Find(name)
+		if err != nil || !slices.ContainsFunc(inBoot(rec.Holders, d.Boot), nobodys) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // inherit remembers the holders of this boot that another life of the plugin recorded, and goes on with its dockerd.

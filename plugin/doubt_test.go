@@ -58,6 +58,24 @@ func TestG12UnmountAfterAFailedMount(t *testing.T) {
 	})
 }
 
+// A removal that follows an unmount in doubt waits for Docker's API instead of refusing.
+func TestRemovalWaitsWhileInDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newWorld(), t.TempDir())
+		stop := r.run(t)
+		r.Seen(t.Context(), dockerd(1))
+		r.create(t, "db")
+		r.mount(t, "db", "c1", dockerd(1))
+		ask(t, r.Handler(), "VolumeDriver.Mount", "")
+		r.unmount(t, "db")
+		begun := time.Now()
+		if err := r.Remove(t.Context(), "db"); err != nil || time.Since(begun) > time.Second {
+			t.Errorf("remove: got %v after %s", err, time.Since(begun))
+		}
+		stop()
+	})
+}
+
 // G5, G12: an unmount that was lost with the plugin never comes again. What no running container uses two minutes after is let go; what
 // was mounted since is not.
 func TestG12UnmountLostWithThePlugin(t *testing.T) {

@@ -214,6 +214,7 @@ func (d *Driver) List() []ledger.Record { return d.Ledger.All() }
 // Remove deletes the volume's disk. A disk that only lingers here is detached first; a volume that somebody holds, or that is
 // attached to another machine, is refused. One whose disk is gone already is forgotten.
 func (d *Driver) Remove(ctx context.Context, name mooring.Name) error {
+	d.certain(ctx, name)
 	return d.finish(ctx, name, func(ctx context.Context, _ func() bool) error {
 		rec, err := d.Ledger.Find(name)
 		if err != nil {
