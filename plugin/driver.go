@@ -141,10 +141,10 @@ func (d *Driver) Create(ctx context.Context, spec mooring.Spec, given mooring.Gi
 		}
 		d.progress.set(spec.Name, "creating the disk", -1)
 		vol, err := d.Disks.Create(ctx, spec, given)
-		if err == nil {
-			err = d.distinct(vol)
-		}
 		if err != nil {
+			return d.heard(err)
+		}
+		if err := d.distinct(vol); err != nil {
 			return err
 		}
 		return d.Ledger.Put(ledger.Record{Volume: vol, Own: true})
@@ -260,7 +260,7 @@ func (d *Driver) removeDisk(ctx context.Context, vol mooring.Volume) error {
 			return err
 		}
 	}
-	return d.Disks.Delete(ctx, vol)
+	return d.heard(d.Disks.Delete(ctx, vol))
 }
 
 // whole returns the record's volume, looked up when the ledger knows only its name, or what was found mounted.

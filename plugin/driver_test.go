@@ -3,6 +3,7 @@ package plugin_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -220,6 +221,9 @@ func TestG9VCenterDown(t *testing.T) {
 	r.mount(t, "db", "c1", dockerd(1))
 	if _, err := r.Mount(t.Context(), "web", "c2", dockerd(1)); !errors.Is(err, mooring.ErrUnavailable) {
 		t.Errorf("mount of a detached volume: got %v, want ErrUnavailable", err)
+	}
+	if got := r.conditions(t); !slices.Equal(got, []string{"vcenter"}) {
+		t.Errorf("conditions: got %v, want vcenter at once", got)
 	}
 	r.world.set(func() { r.world.down = false })
 	r.mount(t, "web", "c2", dockerd(1))

@@ -103,8 +103,7 @@ func (d *Driver) refresh(ctx context.Context) error {
 	machine, err := d.Attacher.Machine(ctx)
 	d.sightings.look(machine, err)
 	if errors.Is(err, mooring.ErrUnavailable) {
-		d.conditions.set(condVCenter, "", err.Error(), "Volumes that are attached go on working. Check that vCenter is up, and the vcenter keys of the configuration")
-		return err
+		return d.heard(err)
 	}
 	d.conditions.clear(condVCenter, "")
 	if err == nil {
@@ -124,6 +123,15 @@ func (d *Driver) refresh(ctx context.Context) error {
 	}
 	d.behind.Store(false)
 	d.conditions.clear(condBehind, "")
+	return err
+}
+
+// heard returns err, and notes that vCenter cannot be reached if that is what it says, until a refresh has found it again.
+func (d *Driver) heard(err error) error {
+	if errors.Is(err, mooring.ErrUnavailable) {
+		d.sightings.look(mooring.Machine{}, err)
+		d.conditions.set(condVCenter, "", err.Error(), "Volumes that are attached go on working. Check that vCenter is up, and the vcenter keys of the configuration")
+	}
 	return err
 }
 

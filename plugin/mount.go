@@ -65,7 +65,7 @@ func (d *Driver) open(ctx context.Context, rec ledger.Record) (guest.Opened, led
 	if !d.present(vol.Disk) {
 		d.progress.set(name, "attaching the disk", -1)
 		if err := d.Attacher.Attach(ctx, vol); err != nil {
-			return guest.Opened{}, rec, err
+			return guest.Opened{}, rec, d.heard(err)
 		}
 	}
 	vol, stale := d.fresh(ctx, vol)
