@@ -21,6 +21,7 @@ import (
 	"github.com/mooring-sh/mooring/esx"
 )
 
+// G15: a password appears in no log and no error.
 func TestSecretIsNowhereShown(t *testing.T) {
 	a := esx.Account{URL: "https://vcenter", Username: "u", Password: "hunter2"}
 	var log bytes.Buffer
@@ -62,6 +63,7 @@ func TestAccountThatCannotBeRightIsRefusedWithoutConnecting(t *testing.T) {
 	}
 }
 
+// G15: there is no way to log in to a vCenter that has not proved that it is the right one.
 func TestVCenterIsKnownByThumbprintOrAuthorityAndByNothingLess(t *testing.T) {
 	v := newVCSim(t)
 	authority := filepath.Join(t.TempDir(), "ca.pem")

@@ -49,7 +49,7 @@ func bootDisk() mooring.Volume {
 	return mooring.Volume{Backing: "[vsanDatastore] vm/boot.vmdk", Disk: "6000c29d-ffff-ffff-ffff-000000000000"}
 }
 
-// A file operation with a device creates, replaces or destroys its file. There is no case in which Mooring wants that.
+// G6: a file operation with a device creates, replaces or destroys its file. There is no case in which Mooring wants that.
 func TestNoSpecCarriesAFileOperation(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		devices := []types.BaseVirtualDevice{pvscsi(1000, 0), disk(2000, 1000, 0, bootDisk(), types.VirtualDiskModePersistent)}

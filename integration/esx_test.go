@@ -160,6 +160,7 @@ func TestVolumeOnVSANIsMadeAttachedWrittenDownAndRemoved(t *testing.T) {
 	}
 }
 
+// G7: the error names the machine that has the disk, and vCenter is not asked for what must fail.
 func TestDiskOfAnotherMachineIsNamedAndNeverTriedBlindly(t *testing.T) {
 	s := newSite(t)
 	vol := s.volume(t, "db", "")
@@ -370,6 +371,7 @@ func TestBusyMachineIsWaitedFor(t *testing.T) {
 	}
 }
 
+// G9: an outage is told within ten seconds, and ends without a restart.
 func TestVCenterThatGoesAndComesBackNeedsNoRestart(t *testing.T) {
 	s := newSite(t)
 	vol := s.volume(t, "db", "")
