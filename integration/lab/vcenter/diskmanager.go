@@ -214,6 +214,9 @@ func (v *VCenter) grow(d diskFile, capacity int64, name string) types.BaseMethod
 	}
 	fault := d.write(name)
 	v.remeasure(d.datastore)
+	if fault == nil {
+		v.resized(d)
+	}
 	return fault
 }
 

@@ -28,7 +28,7 @@ func shadowed(kind, method string) bool {
 	switch kind {
 	case "VirtualMachine":
 		switch method {
-		case "ReconfigVM_Task", "PowerOnVM_Task", "PowerOffVM_Task", "Destroy_Task":
+		case "ReconfigVM_Task", "PowerOnVM_Task", "PowerOffVM_Task", "Destroy_Task", "AttachDisk_Task", "DetachDisk_Task":
 			return true
 		}
 	case "Datacenter":
@@ -37,6 +37,11 @@ func shadowed(kind, method string) bool {
 		switch method {
 		case "CreateVirtualDisk_Task", "DeleteVirtualDisk_Task", "ExtendVirtualDisk_Task", "MoveVirtualDisk_Task",
 			"CopyVirtualDisk_Task", "QueryVirtualDiskUuid", "SetVirtualDiskUuid":
+			return true
+		}
+	case "VcenterVStorageObjectManager":
+		switch method {
+		case "CreateDisk_Task", "RegisterDisk", "DeleteVStorageObject_Task", "ExtendDisk_Task":
 			return true
 		}
 	case "FileManager":

@@ -96,8 +96,17 @@ func fileOf(d *types.VirtualDisk) (name string, shared bool) {
 	return b.GetVirtualDeviceFileBackingInfo().FileName, shared
 }
 
-// claims returns who has the file. The caller holds v.hw.
+// claims returns who has the file, or is about to. The caller holds v.hw.
 func (v *VCenter) claims(file string) []claim {
+	out := v.holders(file)
+	if r, ok := v.reserved[file]; ok {
+		out = append(out, r.claim)
+	}
+	return out
+}
+
+// holders returns the machines whose configurations name the file. The caller holds v.hw.
+func (v *VCenter) holders(file string) []claim {
 	var out []claim
 	for _, e := range v.reg.All("VirtualMachine") {
 		m, ok := v.look(e.Reference())
@@ -111,9 +120,6 @@ func (v *VCenter) claims(file string) []claim {
 			}
 		}
 	}
-	if r, ok := v.reserved[file]; ok {
-		out = append(out, r.claim)
-	}
 	return out
 }
 
@@ -126,7 +132,7 @@ func (v *VCenter) free(file, name string) types.BaseMethodFault {
 		}
 	}
 	if len(found) > 0 {
-		return withMessage(&types.InvalidState{}, "lab.attached", "%s is in the configuration of the virtual machine %s", name, found[0].name)
+		return inUse(name, found[0].name)
 	}
 	return nil
 }
@@ -145,4 +151,9 @@ func (v *VCenter) conflict(file, name string, vm types.ManagedObjectReference, s
 func locked(name, owner string) types.BaseMethodFault {
 	return withMessage(&types.FileLocked{FileFault: types.FileFault{File: name}}, "msg.disk.lock",
 		"Failed to lock the file %s: it is held by the virtual machine %s", name, owner)
+}
+
+// inUse is the fault for a file that the configuration of a machine names, which need not be on.
+func inUse(name, owner string) types.BaseMethodFault {
+	return withMessage(&types.InvalidState{}, "lab.attached", "%s is in the configuration of the virtual machine %s", name, owner)
 }

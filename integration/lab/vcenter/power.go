@@ -154,7 +154,8 @@ func (s *shadow) PowerOnMultiVMTask(*simulator.Context, *types.PowerOnMultiVM_Ta
 	return &methods.PowerOnMultiVM_TaskBody{Fault_: simulator.Fault("power them on one by one", new(types.NotSupported))}
 }
 
-// DestroyTask deletes a machine that is off, and with it every disk in its configuration that no other machine has.
+// DestroyTask deletes a machine that is off, and with it every disk in its configuration that no other machine has, but first class disks
+// only if they are not to be kept (keepAfterDeleteVm).
 func (s *shadow) DestroyTask(ctx *simulator.Context, req *types.Destroy_Task) soap.HasFault {
 	body := new(methods.Destroy_TaskBody)
 	ref, fault := s.v.start(ctx, operation{
@@ -195,12 +196,11 @@ func (v *VCenter) destroy(ctx *simulator.Context, ref types.ManagedObjectReferen
 		delete(v.attached, association{ref, d.Key})
 		name, _ := fileOf(d)
 		f, fault := v.readDisk(name)
-		if fault != nil || len(v.claims(f.file)) > 0 {
+		if fault != nil {
 			continue
 		}
-		if fault := v.deleteDisk(f, name); fault != nil {
-			v.log.Error("disk of a deleted virtual machine could not be deleted", "backing", name, "err", describe(fault))
-		}
+		v.consumed(f.file)
+		v.deleteWithVM(f, name)
 	}
 	v.hw.Unlock()
 	res, ok := vm.DestroyTask(v.context(ctx.Session.UserName), &types.Destroy_Task{This: ref}).(*methods.Destroy_TaskBody)
@@ -208,6 +208,22 @@ func (v *VCenter) destroy(ctx *simulator.Context, ref types.ManagedObjectReferen
 		return &types.SystemError{Reason: "the simulator refused"}
 	}
 	return v.inner(res, res.Res.Returnval)
+}
+
+// deleteWithVM deletes a disk of a machine that is being deleted, unless another machine has it, or it is a first class disk that is to stay.
+// The caller holds v.hw.
+func (v *VCenter) deleteWithVM(d diskFile, name string) {
+	o, ok := v.firstClassAt(d.file)
+	if len(v.claims(d.file)) > 0 || ok && o.keep {
+		return
+	}
+	if fault := v.deleteDisk(d, name); fault != nil {
+		v.log.Error("disk of a deleted virtual machine could not be deleted", "backing", name, "err", describe(fault))
+		return
+	}
+	if ok {
+		v.forget(o)
+	}
 }
 
 // PowerOff stops the machine of that name, as somebody who pulls its plug.

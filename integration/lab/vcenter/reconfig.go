@@ -262,7 +262,7 @@ func merge(p plan, now []types.BaseVirtualDevice) []types.BaseVirtualDevice {
 	return out
 }
 
-// commit publishes the new hardware, then records profiles and deletes what was to be destroyed.
+// commit publishes the new hardware, then records profiles and who has first class disks, and deletes what was to be destroyed.
 func (v *VCenter) commit(ctx *simulator.Context, m machine, p plan) {
 	v.hw.Lock()
 	defer v.hw.Unlock()
@@ -288,7 +288,11 @@ func (v *VCenter) commit(ctx *simulator.Context, m machine, p plan) {
 			v.applied[a.file.uuid] = profile
 		}
 	}
+	for _, a := range p.add {
+		v.consumed(a.file.file)
+	}
 	for _, r := range p.remove {
+		v.consumed(r.file.file)
 		if !r.destroy || len(v.claims(r.file.file)) > 0 {
 			v.remeasure(r.file.datastore)
 			continue

@@ -68,6 +68,12 @@ func needs(m *simulator.Method) []string {
 	case "DeleteVirtualDisk_Task", "MoveVirtualDisk_Task", "SetVirtualDiskUuid", "MakeDirectory", "DeleteDatastoreFile_Task",
 		"MoveDatastoreFile_Task", "CopyDatastoreFile_Task", "QueryVirtualDiskUuid", "QueryVirtualDiskInfo_Task":
 		return []string{privFiles}
+	case "CreateDisk_Task", "DeleteVStorageObject_Task", "ExtendDisk_Task", "RegisterDisk":
+		return []string{privFiles}
+	case "AttachDisk_Task":
+		return []string{privAddExisting}
+	case "DetachDisk_Task":
+		return []string{privRemoveDisk}
 	case "CreateDirectory", "DeleteDirectory":
 		return []string{privDatastore}
 	case "SearchDatastore_Task", "SearchDatastoreSubFolders_Task", "RefreshDatastore", "RefreshDatastoreStorageInfo":
@@ -97,7 +103,7 @@ func looksOnly(method string) bool {
 		"CancelWaitForUpdates", "ContinueRetrievePropertiesEx", "CancelRetrievePropertiesEx", "CreateContainerView",
 		"CreateListView", "ModifyListView", "ResetListView", "DestroyView", "CreateCollectorForEvents", "CreateCollectorForTasks",
 		"ReadNextEvents", "ReadPreviousEvents", "ReadNextTasks", "ReadPreviousTasks", "RewindCollector", "ResetCollector",
-		"SetCollectorPageSize", "DestroyCollector", "ConvertNamespacePathToUuidPath":
+		"SetCollectorPageSize", "DestroyCollector", "ConvertNamespacePathToUuidPath", "ListVStorageObject":
 		return true
 	}
 	return false

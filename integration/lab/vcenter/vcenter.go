@@ -1,6 +1,6 @@
 // Package vcenter is a simulated vCenter (govmomi's vcsim) with the rules that a real one has and vcsim lacks: disks
 // are locked by the virtual machine that runs with them, a device specification is checked as a whole before anything
-// changes, disks have a size, a UUID and real extents, storage policies are enforced and reported, accounts have
+// changes, disks have a size, a UUID and real extents, first class disks are attached as devices, storage policies are enforced and reported, accounts have
 // rights, and the service can be slow, full, faulty or gone.
 //
 // It promises that a request which a real vCenter refuses is refused here too, with the fault in the form (SOAP or
