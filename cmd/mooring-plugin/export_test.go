@@ -14,3 +14,6 @@ func Misplaced(broken error, stateDir string) bool { return misplaced(broken, st
 func Sockets(ctx context.Context, cfg config.Config) ([2]net.Listener, error) {
 	return sockets(ctx, cfg)
 }
+
+// GoingDown is goingDown, for the tests.
+func GoingDown(jobs string) bool { return goingDown(jobs) }

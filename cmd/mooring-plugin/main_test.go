@@ -36,6 +36,23 @@ func TestG13UnreadableConfigurationMakesNoEmptyLedger(t *testing.T) {
 	}
 }
 
+// Before a power-off the disks are detached, because whoever deletes the machine deletes what is attached to it. After a reboot they are
+// wanted again at once, and an upgrade is neither.
+func TestOnlyAPowerOffDetaches(t *testing.T) {
+	for jobs, want := range map[string]bool{
+		"  812 mooring-plugin.service stop running\n  800 poweroff.target start waiting\n  801 shutdown.target start waiting\n": true,
+		"  800 halt.target start waiting\n":                                               true,
+		"  800 reboot.target start waiting\n  801 systemd-reboot.service start waiting\n": false,
+		"  812 mooring-plugin.service restart running\n":                                  false,
+		"  813 poweroff.target stop waiting\n":                                            false,
+		"":                                                                                false,
+	} {
+		if got := main.GoingDown(jobs); got != want {
+			t.Errorf("%q: got %t, want %t", jobs, got, want)
+		}
+	}
+}
+
 // Run by hand, the plugin makes its own sockets, which only root may open; it takes the place of a dead one, and not of a live one.
 func TestOwnSockets(t *testing.T) {
 	dir := t.TempDir()

@@ -214,5 +214,5 @@ func (s *service) poweringOff(ctx context.Context) bool {
 		s.log.Debug("ask systemd what it is doing", "err", err)
 		return false
 	}
-	return strings.Contains(jobs, "poweroff.target") || strings.Contains(jobs, "halt.target")
+	return goingDown(jobs)
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -62,6 +63,17 @@ func listen(ctx context.Context, path string) (net.Listener, error) {
 		return nil, errors.Join(fmt.Errorf("protect socket: %w", err), l.Close())
 	}
 	return l, nil
+}
+
+// goingDown reads from systemd's jobs (one on a line: ID, unit, kind, state) whether the machine is about to be powered off or halted.
+func goingDown(jobs string) bool {
+	for line := range strings.Lines(jobs) {
+		f := strings.Fields(line)
+		if len(f) >= 3 && f[2] == "start" && (f[1] == "poweroff.target" || f[1] == "halt.target") {
+			return true
+		}
+	}
+	return false
 }
 
 // systemdJobs returns what systemd is about to start and stop.
