@@ -116,9 +116,32 @@ func (d *Driver) endBoot(ctx context.Context) {
 				return
 			case <-clock.C:
 			}
-			d.mu.Lock()
-			d.settled = true
-			d.mu.Unlock()
+			if err := d.settleBoot(ctx); err != nil {
+				d.Log.Error("record the boot", "err", err)
+			}
 		}
 	})
+}
+
+// settleBoot lets disks go that the boot found idle, also after the next start of the plugin in it.
+func (d *Driver) settleBoot(ctx context.Context) error {
+	d.mu.Lock()
+	d.settled = true
+	d.mu.Unlock()
+	return d.updateVM(ctx, func(id *ledger.Identity) { id.Boot = d.Boot })
+}
+
+// updateVM changes what the ledger says of its machine.
+func (d *Driver) updateVM(ctx context.Context, change func(*ledger.Identity)) error {
+	unlock, err := d.names.lock(ctx, everything)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	id := d.Ledger.VM()
+	before := id
+	if change(&id); id == before {
+		return nil
+	}
+	return d.Ledger.SetVM(id)
 }

@@ -20,7 +20,7 @@ const (
 	doubtLimit = 5 * time.Second // for a removal to wait
 )
 
-// everything stands for all volumes in the table of doubts.
+// everything stands for all volumes in the table of doubts, and for what is none's among the names that are locked.
 const everything mooring.Name = ""
 
 // doubt says that, for a while, an unmount of the volume may be for a mount that never succeeded.

@@ -40,8 +40,7 @@ type Parts struct {
 
 // Settings are the driver's numbers and names.
 type Settings struct {
-	Boot     mooring.BootID
-	MountDir string
+	Boot mooring.BootID
 	// Linger is how long a disk stays attached after its last holder has let go, so that a restart costs no vSphere task.
 	Linger time.Duration
 	// BootLinger is how long disks that a boot found attached stay so after Docker's API has answered.

@@ -101,13 +101,13 @@ func (d *Driver) idleUnheld() {
 // refresh looks at the machine and lists the group's folder.
 func (d *Driver) refresh(ctx context.Context) error {
 	machine, err := d.Attacher.Machine(ctx)
-	d.sightings.look(machine, err)
 	if errors.Is(err, mooring.ErrUnavailable) {
 		return d.heard(err)
 	}
+	d.sightings.look(machine, err)
 	d.conditions.clear(condVCenter, "")
 	if err == nil {
-		err = d.identify(machine)
+		err = d.identify(ctx, machine)
 	}
 	begun := time.Now()
 	listed, err2 := d.Disks.Names(ctx)
@@ -137,16 +137,16 @@ func (d *Driver) heard(err error) error {
 
 // identify records which virtual machine vCenter says this is. Another instance UUID than the ledger's is a clone's, or a restored copy's, even where
 // the firmware tells the same BIOS UUID: what was restored at start may be the original's, and a person must look.
-func (d *Driver) identify(m mooring.Machine) error {
-	id := d.Ledger.VM()
-	if m.Instance == "" || id.Instance == m.Instance {
+func (d *Driver) identify(ctx context.Context, m mooring.Machine) error {
+	if m.Instance == "" {
 		return nil
 	}
-	if id.Instance != "" {
-		d.setMoved()
-	}
-	id.Instance = m.Instance
-	return d.Ledger.SetVM(id)
+	return d.updateVM(ctx, func(id *ledger.Identity) {
+		if id.Instance != "" && id.Instance != m.Instance {
+			d.setMoved()
+		}
+		id.Instance = m.Instance
+	})
 }
 
 func (d *Driver) setMoved() {

@@ -37,7 +37,7 @@ func (d *Driver) Start(ctx context.Context) error {
 	if d.Moved {
 		d.setMoved()
 	}
-	newBoot := slices.ContainsFunc(d.Ledger.All(), func(r ledger.Record) bool { return len(inBoot(r.Holders, d.Boot)) < len(r.Holders) })
+	newBoot := d.Ledger.VM().Boot != d.Boot
 	d.inherit(ctx)
 	var restoring sync.WaitGroup
 	for _, a := range acts {

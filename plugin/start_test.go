@@ -109,11 +109,16 @@ func TestG5LeftoversOfAKilledPlugin(t *testing.T) {
 		r.create(t, "left")
 		r.create(t, "held")
 		r.mount(t, "held", "c1", dockerd(1))
+		stop := r.run(t)
+		r.world.set(func() { r.world.running = map[mooring.Name][]string{"held": {"web"}} })
+		r.Seen(t.Context(), dockerd(1))
+		pass(3 * time.Minute) // the boot is long over
+		stop()
 		r.kill(t)
 		r.world.set(func() { r.world.disks["left"].attached = true })
 		r = newRig(t, r.world, dir)
 		r.start(t)
-		stop := r.run(t)
+		stop = r.run(t)
 		pass(12 * time.Second)
 		if d := r.world.disk("left"); d.attached {
 			t.Error("a leftover stays attached")
@@ -310,6 +315,44 @@ func TestLedgerNamesTheMachine(t *testing.T) {
 		pass(31 * time.Second)
 		if got := r.conditions(t); !slices.Equal(got, []string{"machine-changed"}) {
 			t.Errorf("on a clone: got conditions %v, want machine-changed", got)
+		}
+		stop()
+	})
+}
+
+// G5: after a clean reboot nobody holds anything, and the disks that lingered are still attached. Docker's containers are about to want them: they stay
+// for two minutes after its API has answered, also when the plugin is restarted meanwhile.
+func TestG5LingeringDisksSurviveACleanReboot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		r := newRig(t, newWorld(), dir)
+		r.create(t, "db")
+		r.mount(t, "db", "c1", dockerd(1))
+		r.unmount(t, "db")
+		for range 2 {
+			r = r.reboot(t, dir)
+			r.world.set(func() { r.world.dockerDown = true })
+			r.start(t)
+			stop := r.run(t)
+			r.Seen(t.Context(), dockerd(2))
+			pass(time.Minute)
+			if d := r.world.disk("db"); !d.attached {
+				t.Fatal("detached before Docker's API answered")
+			}
+			stop()
+		}
+		r = r.reboot(t, dir)
+		r.world.set(func() { r.world.dockerDown = false })
+		r.start(t)
+		stop := r.run(t)
+		r.Seen(t.Context(), dockerd(2))
+		pass(100 * time.Second)
+		if d := r.world.disk("db"); !d.attached {
+			t.Error("detached within two minutes of Docker's API answering")
+		}
+		pass(time.Minute)
+		if d := r.world.disk("db"); d.attached {
+			t.Error("nobody wants it, and it stays attached")
 		}
 		stop()
 	})

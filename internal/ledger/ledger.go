@@ -54,11 +54,13 @@ func (r Record) clone() Record {
 	return r
 }
 
-// Identity is that of the virtual machine whose ledger this is. On a clone, or on a restored machine, Instance differs from vCenter's:
+// Identity is that of the virtual machine whose ledger this is, and of its last settled boot. On a clone, or on a restored machine, Instance differs from vCenter's:
 // the holders are void then, and nothing is attached ahead.
 type Identity struct {
 	BIOS     string `json:"bios"`     // config.uuid, lower case
 	Instance string `json:"instance"` // config.instanceUuid, lower case
+	// Boot is the last one in which Docker's API had answered for long enough: what is idle in a later one may still be wanted.
+	Boot mooring.BootID `json:"boot,omitempty"`
 }
 
 // Ledger is the open record. All methods may be called concurrently. What they return is the caller's: it shares nothing
