@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25"
@@ -29,6 +30,9 @@ type Disk struct {
 	Backing  string // "[vsanDatastore] <folder>/x.vmdk", as the hardware list has it
 	Extent   string // the file on this machine that holds the disk's bytes
 	Capacity int64  // bytes
+
+	Controller int // bus number of its SCSI controller, 0 to 3
+	Unit       int // on the controller
 }
 
 // Guest is what runs inside a virtual machine, as far as its disks are concerned. Calls for one guest do not overlap.
@@ -42,6 +46,40 @@ type Guest interface {
 // Grower is a guest that notices when a disk becomes larger.
 type Grower interface {
 	Grow(ctx context.Context, d Disk) error
+}
+
+// Bus is a guest that notices when a SCSI controller comes or goes.
+type Bus interface {
+	// AddController makes the controller with the bus number appear, which is in 1 to 3.
+	AddController(ctx context.Context, bus int) error
+	// RemoveController takes it away; it has no disks by then.
+	RemoveController(ctx context.Context, bus int) error
+}
+
+// Hardware is what a virtual machine boots with.
+type Hardware struct {
+	Host        string // that runs it
+	Controllers []int  // bus numbers of its SCSI controllers
+	Disks       []Disk // without those that it boots from
+}
+
+// Powered is a guest with power of its own: a machine that boots and dies. A guest that is none is there whenever its virtual machine is on.
+// What the guest does to its own power, it tells by [VCenter.PoweredOff].
+type Powered interface {
+	Guest
+	// PowerOn boots the machine with this hardware. It returns when the machine runs, not when its guest is up.
+	PowerOn(ctx context.Context, hw Hardware) error
+	// PowerOff pulls the plug, of a frozen machine too: the guest's memory is lost, what it was told is written is not. It returns when nothing of
+	// the machine can write any more. Off already: nil.
+	PowerOff(ctx context.Context) error
+	// Reset restarts the machine, asking nobody. Its hardware stays.
+	Reset(ctx context.Context) error
+}
+
+// Beating is a guest with heartbeats, as VMware's tools send them.
+type Beating interface {
+	// Heartbeat returns when the last one came; zero: none since power-on.
+	Heartbeat() time.Time
 }
 
 // VM describes a virtual machine of the inventory.
