@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,12 +34,23 @@ func newVolumeList() *cobra.Command {
 		Args:    exactly(),
 	}
 	output := outputFlag(cmd)
+	held := cmd.Flags().Bool("held", false, "only volumes that Docker has mounted")
+	quiet := cmd.Flags().BoolP("quiet", "q", false, "only the names, one on a line")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *quiet && *output == jsonish {
+			return usage(cmd, "--quiet and -o json exclude each other")
+		}
 		var answer admin.Volumes
 		if err := newAdminClient().get(cmd.Context(), admin.VolumesPath, &answer); err != nil {
 			return err
 		}
-		if *output == jsonish {
+		if *held {
+			answer.Volumes = slices.DeleteFunc(answer.Volumes, func(v admin.View) bool { return len(v.Holders) == 0 })
+		}
+		switch {
+		case *quiet:
+			return printNames(cmd.OutOrStdout(), answer.Volumes)
+		case *output == jsonish:
 			if answer.Volumes == nil {
 				answer.Volumes = []admin.View{} // [] and not null
 			}
@@ -53,6 +65,16 @@ func newVolumeList() *cobra.Command {
 		return printRows(cmd.OutOrStdout(), []string{"NAME", "SIZE", "FSTYPE", "POLICY", "DATASTORE", "STATE", "CONDITIONS"}, rows)
 	}
 	return cmd
+}
+
+// printNames prints a name on each line, as it is: no name holds a control character.
+func printNames(w io.Writer, views []admin.View) error {
+	for _, v := range views {
+		if _, err := io.WriteString(w, string(v.Name)+"\n"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func newVolumeInspect() *cobra.Command {
