@@ -167,7 +167,7 @@ func TestDiskOfAPoweredOffMachineIsRefusedAtOnceWithTheCure(t *testing.T) {
 	}
 	err = h.Attach(t.Context(), vol)
 	hint, ok := errors.AsType[*mooring.HintError](err)
-	if !errors.Is(err, mooring.ErrInUse) || !strings.Contains(err.Error(), other.Name) || !ok || !strings.Contains(hint.Hint, "configuration of "+other.Name) {
+	if !errors.Is(err, mooring.ErrInUse) || !strings.Contains(err.Error(), other.Name) || !ok || hint.Hint != "mooring volume release db --from "+other.Name {
 		t.Errorf("got %v with hint %+v, want ErrInUse naming %s and the cure", err, hint, other.Name)
 	}
 }

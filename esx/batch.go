@@ -202,10 +202,10 @@ func (h *Host) clear(ctx context.Context, p *place, changes []*change) error {
 	for i, c := range asked {
 		c.cleared = true
 		for _, o := range found[i] {
-			if o.vm == p.vm.Self {
+			if o.ref == p.vm.Self {
 				continue
 			}
-			err := o.inUse(c.vol.Backing)
+			err := o.inUse(c.vol.Name, c.vol.Backing)
 			if o.power == types.VirtualMachinePowerStatePoweredOn {
 				err = lingering{err}
 			}
@@ -252,11 +252,20 @@ func plan(hw hardware, changes []*change) (types.VirtualMachineConfigSpec, []*ch
 	return reconfigureSpec(hw.version, removed, made, added), in
 }
 
+// noUnit says that the machine is full. With all controllers that a machine may have, more of them are no cure.
 func noUnit(hw hardware, vol mooring.Volume) error {
+	n := len(hw.controllers)
+	if n == maxControllers {
+		return &mooring.HintError{
+			Err: fmt.Errorf("attach %s: no free unit: the four controllers that a virtual machine may have are full, with %d disks each: %w",
+				vol.Backing, unitsPerController, mooring.ErrCapacity),
+			Hint: "stop containers on this machine whose volumes can be let go, or use the volume on another machine",
+		}
+	}
 	return &mooring.HintError{
-		Err: fmt.Errorf("attach %s: no free unit on %d PVSCSI controllers (%d disks each), and none is added while volumes are attached: %w",
-			vol.Backing, len(hw.controllers), unitsPerController, mooring.ErrCapacity),
-		Hint: fmt.Sprintf("provision this virtual machine with %d PVSCSI controllers", maxControllers),
+		Err: fmt.Errorf("attach %s: no free unit on %d PVSCSI controllers, with %d disks each, and none is added while volumes are attached: %w",
+			vol.Backing, n, unitsPerController, mooring.ErrCapacity),
+		Hint: "power this virtual machine off and give it four controllers of the kind PVSCSI",
 	}
 }
 

@@ -87,7 +87,7 @@ func (h *Host) deleteDisk(ctx context.Context, p *place, f found) error {
 		return err
 	}
 	if len(owners[0]) > 0 {
-		return owners[0][0].inUse(f.backing)
+		return owners[0][0].inUse(f.name, f.backing)
 	}
 	dc := p.dc.Reference()
 	for attempt := 1; ; attempt++ {

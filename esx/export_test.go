@@ -97,3 +97,10 @@ func Plan(version string, devices []types.BaseVirtualDevice, add, remove []moori
 	}
 	return spec, errs
 }
+
+// StillWrites is stillWrites.
+func StillWrites(name string, connection types.VirtualMachineConnectionState, power types.VirtualMachinePowerState,
+	host types.HostSystemConnectionState, vol mooring.Volume,
+) error {
+	return stillWrites(machine{name: name, connection: connection, power: power}, host, vol)
+}

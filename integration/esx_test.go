@@ -177,11 +177,47 @@ func TestDiskOfAnotherMachineIsNamedAndNeverTriedBlindly(t *testing.T) {
 	}
 	err = s.one.Attach(t.Context(), vol)
 	hint, ok := errors.AsType[*mooring.HintError](err)
-	if !errors.Is(err, mooring.ErrInUse) || !ok || !strings.Contains(hint.Hint, lab.OtherVM) || !strings.Contains(err.Error(), "powered off") {
+	if !errors.Is(err, mooring.ErrInUse) || !ok || hint.Hint != "mooring volume release db --from "+lab.OtherVM || !strings.Contains(err.Error(), "powered off") {
 		t.Errorf("powered off: got %v, want ErrInUse naming %s and the cure", err, lab.OtherVM)
 	}
 	if n := s.Calls()["ReconfigVM_Task"] - before; n != 0 {
 		t.Errorf("got %d tasks, want none", n)
+	}
+}
+
+// G16: a volume is taken over from a machine that is powered off, which can be powered on again afterwards. While it may still write its claim stays.
+func TestG16ClaimOfAPoweredOffMachineIsReleased(t *testing.T) {
+	s := newSite(t)
+	vol := s.volume(t, "db", "")
+	if err := s.two.Attach(t.Context(), vol); err != nil {
+		t.Fatal(err)
+	}
+	released, err := s.one.Release(t.Context(), vol, lab.OtherVM)
+	if hint, ok := errors.AsType[*mooring.HintError](err); released || !errors.Is(err, mooring.ErrInUse) || !ok || !strings.Contains(hint.Hint, lab.OtherVM) {
+		t.Errorf("powered on: got %t, %v, want ErrInUse with a hint", released, err)
+	}
+	if err := s.PowerOff(lab.OtherVM); err != nil {
+		t.Fatal(err)
+	}
+	if released, err = s.one.Release(t.Context(), vol, "nobody"); released || !errors.Is(err, mooring.ErrNotFound) {
+		t.Errorf("a machine that is not there: got %t, %v, want ErrNotFound", released, err)
+	}
+	if released, err = s.one.Release(t.Context(), vol, lab.ThisVM); released || !errors.Is(err, mooring.ErrInvalid) {
+		t.Errorf("this machine: got %t, %v, want ErrInvalid", released, err)
+	}
+	for _, want := range []bool{true, false} { // the second time there is nothing to release
+		if released, err = s.one.Release(t.Context(), vol, lab.OtherVM); released != want || err != nil {
+			t.Errorf("powered off: got %t, %v, want %t", released, err, want)
+		}
+	}
+	if err := s.one.Attach(t.Context(), vol); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.PowerOn(lab.OtherVM); err != nil {
+		t.Errorf("the other machine cannot be powered on: %v", err)
+	}
+	if !s.attached(vol.Disk) {
+		t.Error("the disk is not attached")
 	}
 }
 
@@ -330,8 +366,8 @@ func TestDisksFillAllControllersAndNotOneMore(t *testing.T) {
 		t.Errorf("got %d tasks, %d failed, for 59 disks that came together, want a few and none", n, after.Failed-before.Failed)
 	}
 	err := s.one.Attach(t.Context(), vols[59])
-	hint, ok := errors.AsType[*mooring.HintError](err)
-	if !errors.Is(err, mooring.ErrCapacity) || !ok || !strings.Contains(hint.Hint, "4 PVSCSI controllers") {
+	_, ok := errors.AsType[*mooring.HintError](err)
+	if !errors.Is(err, mooring.ErrCapacity) || !ok || !strings.Contains(err.Error(), "the four controllers") {
 		t.Errorf("the 61st disk: got %v, want ErrCapacity with a hint", err)
 	}
 	if err := s.one.Detach(t.Context(), vols[:59]...); err != nil {
