@@ -131,20 +131,21 @@ func TestJudgeLetsBeWhatMayBe(t *testing.T) {
 }
 
 func TestDumpsAreRead(t *testing.T) {
-	got, err := failover.ParseDump("log 1 0000000a aa\nlog 2 0000000b aa\nblock 3 8 0000000c\nmark 40 0000000d\nbad 7 no record begins here\nend 2 torn\n")
+	dump, err := failover.ParseDump("dir /a\ndir /b\nlog 1 0000000a aa\nlog 2 0000000b aa\nblock 3 8 0000000c\nmark 40 0000000d\nbad 7 no record begins here\nend 2 torn\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Log) != 2 || got.Log[1].Sum != 0xb || got.Blocks[3].Seq != 8 || got.Mark.Seq != 40 || got.Last != 2 || !got.Torn || !got.Whole || len(got.Bad) != 1 {
+	got := dump["/b"]
+	if len(dump) != 2 || len(got.Log) != 2 || got.Log[1].Sum != 0xb || got.Blocks[3].Seq != 8 || got.Mark.Seq != 40 || got.Last != 2 || !got.Torn || !got.Whole || len(got.Bad) != 1 {
 		t.Errorf("got %+v", got)
 	}
-	for _, bad := range []string{"log 1", "log x 1 aa", "block x 1 1", "docker: no such container", "end x whole"} {
+	for _, bad := range []string{"log 1", "dir /a\nlog 1", "dir /a\nlog x 1 aa", "dir /a\nblock x 1 1", "dir /a\ndocker: no such container", "dir /a\nend x whole"} {
 		if _, err := failover.ParseDump(bad); err == nil {
 			t.Errorf("%q: got no error", bad)
 		}
 	}
-	if cut, err := failover.ParseDump("log 1 0000000a aa\n"); err != nil || cut.Whole {
-		t.Errorf("a dump without its end: got whole %t, %v", cut.Whole, err)
+	if cut, err := failover.ParseDump("dir /a\nlog 1 0000000a aa\n"); err != nil || cut["/a"].Whole {
+		t.Errorf("a dump without its end: got %+v, %v", cut, err)
 	}
 }
 

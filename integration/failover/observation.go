@@ -75,15 +75,27 @@ type Contents struct {
 	Whole  bool // the dump was read to its end
 }
 
-// ParseDump reads what the writer's dump prints.
-func ParseDump(text string) (Contents, error) {
-	c := Contents{Blocks: map[int]Ack{}}
+// ParseDump reads what the writer's dump prints: what each directory holds.
+func ParseDump(text string) (map[string]Contents, error) {
+	out := map[string]Contents{}
+	dir := ""
 	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
-		if err := c.take(lines.Text()); err != nil {
-			return c, fmt.Errorf("dump: %q: %w", lines.Text(), err)
+		line := lines.Text()
+		if name, ok := strings.CutPrefix(line, "dir "); ok {
+			dir = name
+			out[dir] = Contents{Blocks: map[int]Ack{}}
+			continue
 		}
+		c, ok := out[dir]
+		if !ok {
+			return out, fmt.Errorf("dump: %q comes before any directory", line)
+		}
+		if err := c.take(line); err != nil {
+			return out, fmt.Errorf("dump: %q: %w", line, err)
+		}
+		out[dir] = c
 	}
-	return c, nil
+	return out, nil
 }
 
 func (c *Contents) take(line string) error {

@@ -32,7 +32,7 @@ func dumped(t *testing.T, writer, dir string) failover.Contents {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c
+	return c[dir]
 }
 
 // A writer that is killed goes on where its log ends, cuts what a crash left there, and refuses a log that has lost something.

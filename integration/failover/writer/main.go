@@ -1,8 +1,9 @@
 // Command writer is what runs in the containers of the failover suite. It is static and needs nothing of its image.
 //
 //	writer write DIR STREAM [INTERVAL]   appends records to the files in DIR until it is ended. Each is told to the outside once it is on the disk
-//	writer dump DIR                      prints what the files hold, for the suite to judge
+//	writer dump DIR...                   prints what the files hold, for the suite to judge
 //	writer hold [STREAM]                 says that it is up, and does nothing until it is ended
+//	writer knock SOCKET DURATION         connects all the time, and fails if one connection was refused
 //	writer put FILE TEXT | get FILE | ls DIR
 //
 // It promises that a line "ack" is sent only after fsync of all that the record changed has returned, and that it never writes over a log that it
@@ -13,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -54,10 +56,21 @@ func run(ctx context.Context, args []string) error {
 			}
 		}
 		return write(ctx, args[0], args[1], interval)
-	case verb == "dump" && len(args) == 1:
-		return dump(args[0], os.Stdout)
+	case verb == "dump" && len(args) > 0:
+		for _, dir := range args {
+			if err := dump(dir, os.Stdout); err != nil {
+				return fmt.Errorf("dump %s: %w", dir, err)
+			}
+		}
+		return nil
 	case verb == "hold":
 		return hold(ctx, strings.Join(args, "-"))
+	case verb == "knock" && len(args) == 2:
+		long, err := time.ParseDuration(args[1])
+		if err != nil {
+			return err
+		}
+		return knock(ctx, args[0], long)
 	case verb == "put" && len(args) == 2:
 		return put(args[0], args[1])
 	case verb == "get" && len(args) == 1:
@@ -83,6 +96,36 @@ func hold(ctx context.Context, stream string) error {
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// knock connects to the socket again and again, as dockerd does: it must never find it closed.
+func knock(ctx context.Context, socket string, long time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, long)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	tried, refused := 0, 0
+	var last error
+	for ctx.Err() == nil {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			tried, refused, last = tried+1, refused+1, err
+		default:
+			tried++
+			_ = conn.Close() // nothing was asked
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+	if refused > 0 {
+		return fmt.Errorf("%d of %d connections to %s were refused: %w", refused, tried, socket, last)
+	}
+	_, err := fmt.Fprintf(os.Stdout, "connected %d times\n", tried)
+	return err
 }
 
 // put writes a small file, and returns when it is on the disk.

@@ -124,7 +124,7 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// dump prints one line for each record: "log SEQ SUM LIFE", "block SLOT SEQ SUM", "mark SEQ SUM", "bad SEQ WHY", and "end LAST whole|torn" at last,
+// dump prints one line for each record: "dir DIR" first, then "log SEQ SUM LIFE", "block SLOT SEQ SUM", "mark SEQ SUM", "bad SEQ WHY", and "end LAST whole|torn" at last,
 // without which a dump was cut.
 func dump(dir string, w io.Writer) error {
 	f, err := os.Open(filepath.Join(dir, record.LogFile))
@@ -137,6 +137,7 @@ func dump(dir string, w io.Writer) error {
 	}
 	var out errWriter
 	out.w = w
+	out.printf("dir %s\n", dir)
 	for _, e := range log.Entries {
 		out.printf("log %d %08x %s\n", e.Seq, e.Sum, e.Life)
 	}
