@@ -15,5 +15,10 @@ func Sockets(ctx context.Context, cfg config.Config) ([2]net.Listener, error) {
 	return sockets(ctx, cfg)
 }
 
-// GoingDown is goingDown, for the tests.
-func GoingDown(jobs string) bool { return goingDown(jobs) }
+// Assign is assign, for the tests.
+func Assign(ctx context.Context, cfg config.Config, passed []net.Listener) ([2]net.Listener, error) {
+	return assign(ctx, cfg, passed)
+}
+
+// Leaving is leaving, for the tests.
+func Leaving(jobs string) bool { return leaving(jobs) }

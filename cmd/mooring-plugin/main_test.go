@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,20 +37,54 @@ func TestG13UnreadableConfigurationMakesNoEmptyLedger(t *testing.T) {
 	}
 }
 
-// Before a power-off the disks are detached, because whoever deletes the machine deletes what is attached to it. After a reboot they are
-// wanted again at once, and an upgrade is neither.
-func TestOnlyAPowerOffDetaches(t *testing.T) {
+// G5: before a power-off the disks are detached, because whoever deletes the machine deletes what is attached to it; and when the sockets go
+// with the service, because then nobody is left who would do it later. After a reboot the disks are wanted again at once, and an upgrade is none of these.
+func TestG5OnlyWhoLeavesDetaches(t *testing.T) {
 	for jobs, want := range map[string]bool{
 		"  812 mooring-plugin.service stop running\n  800 poweroff.target start waiting\n  801 shutdown.target start waiting\n": true,
-		"  800 halt.target start waiting\n":                                               true,
-		"  800 reboot.target start waiting\n  801 systemd-reboot.service start waiting\n": false,
-		"  812 mooring-plugin.service restart running\n":                                  false,
-		"  813 poweroff.target stop waiting\n":                                            false,
-		"":                                                                                false,
+		"  800 halt.target start waiting\n  801 shutdown.target start waiting\n":                                                true,
+		"  800 reboot.target start waiting\n  801 shutdown.target start waiting\n  7 mooring-plugin.socket stop waiting\n":      false,
+		"  812 mooring-plugin.service stop running\n  813 mooring-plugin.socket stop waiting\n":                                 true,
+		"  812 mooring-plugin.service stop running\n":                                                                           false,
+		"  812 mooring-plugin.service restart running\n":                                                                        false,
+		"  813 poweroff.target stop waiting\n":                                                                                  false,
+		"":                                                                                                                      false,
 	} {
-		if got := main.GoingDown(jobs); got != want {
+		if got := main.Leaving(jobs); got != want {
 			t.Errorf("%q: got %t, want %t", jobs, got, want)
 		}
+	}
+}
+
+// One socket unit passes both sockets, in any order and all under one name: Docker's must never be answered as an administrator's. One
+// that systemd did not pass is made.
+func TestPassedSocketsAreToldApartByTheirPaths(t *testing.T) {
+	dir := t.TempDir()
+	listen := func(name string) net.Listener {
+		l, err := net.Listen("unix", filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		return l
+	}
+	docker, administrators := listen("vmdk.sock"), listen("elsewhere.sock")
+	cfg := config.Config{PluginSocket: filepath.Join(dir, "own/vmdk.sock"), AdminSocket: filepath.Join(dir, "own/admin.sock")}
+	for _, passed := range [][]net.Listener{{docker, administrators}, {administrators, nil, docker}} {
+		got, err := main.Assign(t.Context(), cfg, passed)
+		if err != nil || got != [2]net.Listener{docker, administrators} {
+			t.Errorf("both passed: got %v, %v, want Docker's and then the administrators'", got, err)
+		}
+	}
+	got, err := main.Assign(t.Context(), cfg, []net.Listener{docker})
+	if err != nil || got[0] != docker || got[1].Addr().String() != cfg.AdminSocket {
+		t.Fatalf("Docker's passed: got %v, %v, want one made for administrators", got, err)
+	}
+	if err := got[1].Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := main.Assign(t.Context(), cfg, []net.Listener{administrators, administrators}); err == nil {
+		t.Error("two sockets for administrators: got no error, though nobody would answer at one of them")
 	}
 }
 

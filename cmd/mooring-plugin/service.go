@@ -89,7 +89,7 @@ func (s *service) serve(ctx context.Context) error {
 	err = s.untilStopped(ctx, servers, socks, d.Run)
 	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
 	defer cancel()
-	if s.poweringOff(draining) {
+	if s.leaving(draining) {
 		err = errors.Join(err, d.Drain(draining))
 	}
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutLimit)
@@ -207,12 +207,12 @@ func notify(log *slog.Logger, state string) {
 	}
 }
 
-// poweringOff says whether systemd is taking the machine down for good. A reboot is not: the disks are wanted again at once.
-func (s *service) poweringOff(ctx context.Context) bool {
+// leaving says whether systemd is taking the machine or the plugin away for good. A reboot does not: the disks are wanted again at once.
+func (s *service) leaving(ctx context.Context) bool {
 	jobs, err := systemdJobs(ctx)
 	if err != nil {
 		s.log.Debug("ask systemd what it is doing", "err", err)
 		return false
 	}
-	return goingDown(jobs)
+	return leaving(jobs)
 }

@@ -14,29 +14,43 @@ import (
 
 	"github.com/coreos/go-systemd/v22/activation"
 
+	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/internal/config"
-)
-
-// The names of the sockets that mooring-plugin.socket passes (FileDescriptorName=).
-const (
-	pluginSocket = "plugin"
-	adminSocket  = "admin"
 )
 
 // sockets returns where Docker and administrators ask: the sockets that systemd holds, or ones of our own when it passed none.
 // Only root may open those.
 func sockets(ctx context.Context, cfg config.Config) ([2]net.Listener, error) {
-	passed, err := activation.ListenersWithNames()
+	passed, err := activation.Listeners()
 	if err != nil {
 		return [2]net.Listener{}, fmt.Errorf("take sockets from systemd: %w", err)
 	}
+	return assign(ctx, cfg, passed)
+}
+
+// assign gives each of the passed sockets its part, and makes those that are missing. A socket unit has one name for all its sockets, so that
+// they are told apart by their paths: dockerd finds a driver by the name of the file, whatever the configuration says.
+func assign(ctx context.Context, cfg config.Config, passed []net.Listener) ([2]net.Listener, error) {
 	var socks [2]net.Listener
-	for i, s := range [...]struct{ name, path string }{{pluginSocket, cfg.PluginSocket}, {adminSocket, cfg.AdminSocket}} {
-		if ls := passed[s.name]; len(ls) == 1 {
-			socks[i] = ls[0]
+	for _, l := range passed {
+		part := 1
+		if l == nil { // not one to listen at
 			continue
 		}
-		if socks[i], err = listen(ctx, s.path); err != nil {
+		if filepath.Base(l.Addr().String()) == mooring.DriverName+".sock" {
+			part = 0
+		}
+		if socks[part] != nil {
+			return socks, fmt.Errorf("take sockets from systemd: both %s and %s", socks[part].Addr(), l.Addr())
+		}
+		socks[part] = l
+	}
+	var err error
+	for i, path := range [...]string{cfg.PluginSocket, cfg.AdminSocket} {
+		if socks[i] != nil {
+			continue
+		}
+		if socks[i], err = listen(ctx, path); err != nil {
 			return socks, err
 		}
 	}
@@ -65,15 +79,19 @@ func listen(ctx context.Context, path string) (net.Listener, error) {
 	return l, nil
 }
 
-// goingDown reads from systemd's jobs (one on a line: ID, unit, kind, state) whether the machine is about to be powered off or halted.
-func goingDown(jobs string) bool {
+// leaving reads from systemd's jobs (one on a line: ID, unit, kind, state) whether nobody will want the disks soon: the machine is about to
+// be powered off or halted, or the sockets are being stopped, too, as when the package is removed. A reboot stops the sockets as well.
+func leaving(jobs string) bool {
+	about := make(map[string]string) // unit to kind
 	for line := range strings.Lines(jobs) {
-		f := strings.Fields(line)
-		if len(f) >= 3 && f[2] == "start" && (f[1] == "poweroff.target" || f[1] == "halt.target") {
-			return true
+		if f := strings.Fields(line); len(f) >= 3 {
+			about[f[1]] = f[2]
 		}
 	}
-	return false
+	if about["shutdown.target"] == "start" {
+		return about["poweroff.target"] == "start" || about["halt.target"] == "start"
+	}
+	return about["mooring-plugin.socket"] == "stop"
 }
 
 // systemdJobs returns what systemd is about to start and stop.
