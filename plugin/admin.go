@@ -15,7 +15,8 @@ type About struct {
 	VCenter string // the URL, without credentials
 }
 
-// AdminHandler serves the admin socket: what mooring volume and mooring status show. It asks neither vCenter nor Docker.
+// AdminHandler serves the admin socket: what the command mooring shows and asks for. Volumes and status are told
+// without asking vCenter or Docker.
 func (d *Driver) AdminHandler(about About) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+admin.VolumesPath, func(w http.ResponseWriter, _ *http.Request) {
@@ -40,6 +41,7 @@ func (d *Driver) AdminHandler(about About) http.Handler {
 		st.Version, st.VCenter.URL = about.Version, about.VCenter
 		reply(w, st)
 	})
+	mux.HandleFunc(admin.ReleasePattern, d.serveRelease)
 	mux.HandleFunc("POST "+admin.RebuildPath, func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, fmt.Errorf("rebuild the ledger: it can be read, and is not made anew: %w", mooring.ErrExists))
 	})

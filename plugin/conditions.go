@@ -17,10 +17,12 @@ const (
 	condBusy    conditionCode = "busy"
 	condMissing conditionCode = "missing"
 	condMount   conditionCode = "not-mounted"
+	condTaken   conditionCode = "taken"
 	condForeign conditionCode = "foreign-mount"
 	condBehind  conditionCode = "ledger-behind"
 	condLost    conditionCode = "ledger-lost"
 	condMoved   conditionCode = "machine-changed"
+	condUnclear conditionCode = "machine-unclear"
 	condVCenter conditionCode = "vcenter"
 	condProfile conditionCode = "profile"
 )
@@ -39,6 +41,8 @@ func kindOf(code conditionCode) kind {
 		return kind{"disk is missing", admin.Failing}
 	case condMount:
 		return kind{"volume is not mounted", admin.Failing}
+	case condTaken:
+		return kind{"another machine has the disk", admin.Failing}
 	case condForeign:
 		return kind{"another disk is mounted there", admin.Failing}
 	case condBehind:
@@ -47,6 +51,8 @@ func kindOf(code conditionCode) kind {
 		return kind{"there is no ledger to answer from", admin.Failing}
 	case condMoved:
 		return kind{"virtual machine changed", admin.Warning}
+	case condUnclear:
+		return kind{"vCenter does not say which virtual machine this is", admin.Failing}
 	case condVCenter:
 		return kind{"vCenter cannot be reached", admin.Failing}
 	case condProfile:

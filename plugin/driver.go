@@ -29,6 +29,7 @@ type Parts struct {
 	Disks      Disks
 	Sidecars   Sidecars
 	Attacher   Attacher
+	Releaser   Releaser
 	Guest      Guest
 	Devices    Devices
 	Containers Containers
@@ -64,6 +65,7 @@ type Driver struct {
 	sightings  sightings
 	work       sync.WaitGroup // what outlives the request that began it
 	behind     atomic.Bool    // Settings.Behind, until a complete listing
+	draining   atomic.Bool    // the machine is being powered off
 
 	mu      sync.Mutex
 	idle    map[mooring.Name]idleSince
@@ -71,6 +73,7 @@ type Driver struct {
 	doubts  map[mooring.Name]time.Time // until when, see doubt.go
 	dockerd ledger.Instance            // the latest that asked
 	settled bool                       // BootLinger has passed since Docker's API answered
+	errands map[mooring.Name]errand    // what is still to be fetched
 
 	inherited map[mooring.Name][]ledger.Holder // recorded in this boot by another life of the plugin
 
@@ -85,6 +88,7 @@ func New(p Parts, s Settings) *Driver {
 		idle:     make(map[mooring.Name]idleSince),
 		removed:  make(map[mooring.Name]time.Time),
 		doubts:   make(map[mooring.Name]time.Time),
+		errands:  make(map[mooring.Name]errand),
 
 		inherited: make(map[mooring.Name][]ledger.Holder),
 		stopping:  make(chan struct{}),

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -41,12 +42,17 @@ type world struct {
 	disks      map[mooring.Name]*disk
 	down       bool // vCenter
 	instance   string
+	machineErr error
 	calls      map[string]int
 	opening    chan struct{} // if set, Open waits until it is closed
 	closeErr   error
 	openErr    map[mooring.Name]error
 	running    map[mooring.Name][]string
 	dockerDown bool
+	dead       []ledger.Instance // daemons that no longer run
+	off        map[string]bool   // machines that are powered off
+	fenced     bool              // the disks' files are locked, by nobody in view
+	hang       chan struct{}     // if set, vCenter answers nothing until it is closed
 	violations []string
 }
 
@@ -54,8 +60,14 @@ func newWorld() *world {
 	return &world{disks: make(map[mooring.Name]*disk), calls: make(map[string]int), openErr: make(map[mooring.Name]error)}
 }
 
+// call is one request of vCenter. The caller has the lock, which a vCenter that hangs does not keep.
 func (w *world) call(what string) error {
 	w.calls[what]++
+	if hang := w.hang; hang != nil {
+		w.mu.Unlock()
+		<-hang
+		w.mu.Lock()
+	}
 	if w.down {
 		return fmt.Errorf("%s: vCenter: %w", what, mooring.ErrUnavailable)
 	}
@@ -133,6 +145,11 @@ func (w *world) Attach(_ context.Context, vol mooring.Volume) error {
 		return mooring.ErrNotFound
 	case d.owner != "":
 		return fmt.Errorf("attached to %s: %w", d.owner, mooring.ErrInUse)
+	case w.fenced:
+		return fmt.Errorf("file is locked: %w", mooring.ErrFenced)
+	}
+	if d.vol.Disk != vol.Disk {
+		return fmt.Errorf("holds the disk %s, not %s: %w", d.vol.Disk, vol.Disk, mooring.ErrCorrupt)
 	}
 	d.attached = true
 	return nil
@@ -157,11 +174,37 @@ func (w *world) Detach(_ context.Context, vols ...mooring.Volume) error {
 	return nil
 }
 
+func (w *world) Release(_ context.Context, vol mooring.Volume, from string) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.call("release"); err != nil {
+		return false, err
+	}
+	d := w.disks[vol.Name]
+	switch {
+	case d.owner != from:
+		return false, nil
+	case !w.off[from]:
+		return false, &mooring.HintError{Err: fmt.Errorf("%s may still write: %w", from, mooring.ErrInUse), Hint: "power it off"}
+	}
+	d.owner = ""
+	return true, nil
+}
+
+func (w *world) isDead(i ledger.Instance) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Contains(w.dead, i)
+}
+
 func (w *world) Machine(context.Context) (mooring.Machine, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.call("machine"); err != nil {
 		return mooring.Machine{}, err
+	}
+	if w.machineErr != nil {
+		return mooring.Machine{}, w.machineErr
 	}
 	m := mooring.Machine{Name: "docker1", Instance: w.instance}
 	for _, d := range w.disks {
@@ -187,6 +230,11 @@ func (w *world) Open(ctx context.Context, vol mooring.Volume, formatted bool, j 
 	}
 	if d == nil || !d.attached {
 		return guest.Opened{}, errors.New("no device")
+	}
+	if d.formatted > 0 && vol.Format == mooring.FormatNone {
+		w.set(func() {
+			w.violations = append(w.violations, "mkfs was allowed on a volume with data: "+string(vol.Name))
+		})
 	}
 	if d.formatted == 0 {
 		if vol.Format != mooring.FormatNone || formatted {
@@ -298,6 +346,34 @@ type rig struct {
 
 	world  *world
 	ledger *ledger.Ledger
+	log    *lines
+}
+
+// lines is a log, of which tests count the lines that people see by default.
+type lines struct {
+	mu  sync.Mutex
+	all []string
+}
+
+// Write is called with one line at a time.
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, string(b))
+	return len(b), nil
+}
+
+// count returns how many lines have all those parts.
+func (l *lines) count(parts ...string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, line := range l.all {
+		if !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(line, p) }) {
+			n++
+		}
+	}
+	return n
 }
 
 func newRig(t *testing.T, w *world, dir string, change ...func(*plugin.Settings)) *rig {
@@ -311,11 +387,12 @@ func newRig(t *testing.T, w *world, dir string, change ...func(*plugin.Settings)
 	for _, c := range change {
 		c(&s)
 	}
+	log := new(lines)
 	d := plugin.New(plugin.Parts{
-		Disks: w, Sidecars: w, Attacher: w, Guest: w, Devices: w, Containers: w, Ledger: led, Log: slog.New(slog.DiscardHandler),
-		Alive: func(i ledger.Instance) bool { return i != ledger.Instance{} },
+		Disks: w, Sidecars: w, Attacher: w, Releaser: w, Guest: w, Devices: w, Containers: w, Ledger: led, Log: slog.New(slog.NewTextHandler(log, nil)),
+		Alive: func(i ledger.Instance) bool { return i != ledger.Instance{} && !w.isDead(i) },
 	}, s)
-	return &rig{Driver: d, world: w, ledger: led}
+	return &rig{Driver: d, world: w, ledger: led, log: log}
 }
 
 // create makes a volume with the defaults.

@@ -122,7 +122,7 @@ func (d *Driver) release(name mooring.Name) (_ *candidate, err error) {
 		}
 	}()
 	rec, err := d.Ledger.Find(name)
-	if err != nil || len(inBoot(rec.Holders, d.Boot)) > 0 {
+	if err != nil || len(d.held(rec)) > 0 {
 		d.setBusy(name)
 		return nil, nil //nolint:nilnil // somebody wants it again, or it was removed
 	}

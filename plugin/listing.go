@@ -107,7 +107,11 @@ func (d *Driver) refresh(ctx context.Context) error {
 	d.sightings.look(machine, err)
 	d.conditions.clear(condVCenter, "")
 	if err == nil {
+		d.conditions.clear(condUnclear, "")
 		err = d.identify(ctx, machine)
+	} else if ctx.Err() == nil {
+		d.conditions.set(condUnclear, "", err.Error(),
+			"Check vm and datastore in the configuration, and the account's rights; where two machines that run have one BIOS UUID, give one of them another")
 	}
 	begun := time.Now()
 	listed, err2 := d.Disks.Names(ctx)
@@ -136,17 +140,18 @@ func (d *Driver) heard(err error) error {
 }
 
 // identify records which virtual machine vCenter says this is. Another instance UUID than the ledger's is a clone's, or a restored copy's, even where
-// the firmware tells the same BIOS UUID: what was restored at start may be the original's, and a person must look.
+// the firmware tells the same BIOS UUID: nothing is fetched there. What was present and restored at start may be the original's, and a person must look.
 func (d *Driver) identify(ctx context.Context, m mooring.Machine) error {
 	if m.Instance == "" {
 		return nil
 	}
-	return d.updateVM(ctx, func(id *ledger.Identity) {
-		if id.Instance != "" && id.Instance != m.Instance {
-			d.setMoved()
+	if old := d.Ledger.VM().Instance; old != "" && old != m.Instance {
+		d.setMoved()
+		if err := d.abandonErrands(ctx); err != nil { // before it is recorded: a plugin that is killed between begins again
+			return err
 		}
-		id.Instance = m.Instance
-	})
+	}
+	return d.updateVM(ctx, func(id *ledger.Identity) { id.Instance = m.Instance })
 }
 
 func (d *Driver) setMoved() {

@@ -46,15 +46,28 @@ func (d *Driver) Mount(ctx context.Context, name mooring.Name, id mooring.MountI
 	return dir, err
 }
 
-// setUnmounted reports a volume that cannot be mounted until a person has done something about it.
-func (d *Driver) setUnmounted(name mooring.Name, err error) {
-	d.conditions.set(condMount, name, "Volume "+string(name)+" is not mounted: "+err.Error(), "Follow what the message says, then start its containers again")
+// setUnmounted reports a volume that cannot be mounted, with the error's own cure or another.
+func (d *Driver) setUnmounted(name mooring.Name, err error, otherwise string) {
+	d.conditions.set(condMount, name, "Volume "+string(name)+" is not mounted: "+err.Error(), cureOf(err, otherwise))
+}
+
+// setTaken reports a volume that was held here before this boot, and that another machine has now.
+func (d *Driver) setTaken(name mooring.Name, err error) {
+	d.conditions.clear(condMount, name)
+	d.conditions.set(condTaken, name, "Volume "+string(name)+" was taken over: "+err.Error(),
+		cureOf(err, "Stop the containers that use it there, then start those here"))
+}
+
+func cureOf(err error, otherwise string) string {
+	if hint, ok := errors.AsType[*mooring.HintError](err); ok {
+		return hint.Hint
+	}
+	return otherwise
 }
 
 // open attaches, checks and mounts the record's volume, and returns the record as it is from then on.
 func (d *Driver) open(ctx context.Context, rec ledger.Record) (guest.Opened, ledger.Record, error) {
 	name := rec.Volume.Name
-	formatted := rec.Volume.Format == mooring.FormatDone
 	vol, err := d.whole(ctx, rec)
 	if err != nil {
 		return guest.Opened{}, rec, err
@@ -64,10 +77,11 @@ func (d *Driver) open(ctx context.Context, rec ledger.Record) (guest.Opened, led
 	}
 	if !d.present(vol.Disk) {
 		d.progress.set(name, "attaching the disk", -1)
-		if err := d.Attacher.Attach(ctx, vol); err != nil {
+		if rec, vol, err = d.attach(ctx, rec, vol); err != nil {
 			return guest.Opened{}, rec, d.heard(err)
 		}
 	}
+	formatted := rec.Volume.Format == mooring.FormatDone
 	vol, stale := d.fresh(ctx, vol)
 	opened, err := d.Guest.Open(ctx, vol, formatted, journal{d, vol})
 	if err != nil {
@@ -86,7 +100,28 @@ func (d *Driver) open(ctx context.Context, rec ledger.Record) (guest.Opened, led
 	}
 	rec.Volume, rec.Root = vol, opened.Root
 	d.conditions.clear(condMount, name)
+	d.conditions.clear(condTaken, name)
+	d.fetched(name)
 	return opened, rec, nil
+}
+
+// attach attaches the record's disk. One that is not what the ledger knows may have been made anew under its name by another machine, while this one had nothing of it,
+// or since the backup that this machine was restored from: then the sidecar vouches for the new one.
+func (d *Driver) attach(ctx context.Context, rec ledger.Record, vol mooring.Volume) (ledger.Record, mooring.Volume, error) {
+	err := d.Attacher.Attach(ctx, vol)
+	if !errors.Is(err, mooring.ErrCorrupt) && !errors.Is(err, mooring.ErrNotFound) || d.Mountpoint(rec) != "" {
+		return rec, vol, err
+	}
+	found, findErr := d.Disks.Find(ctx, vol.Name)
+	if findErr != nil || found.Disk == vol.Disk || found.Format == mooring.FormatUnknown || d.distinct(found) != nil {
+		return rec, vol, err
+	}
+	d.Log.Warn("volume was made anew elsewhere", "volume", vol.Name, "disk", found.Disk, "backing", found.Backing)
+	rec.Volume, rec.Root = found, false
+	if d.present(found.Disk) {
+		return rec, found, nil
+	}
+	return rec, found, d.Attacher.Attach(ctx, found)
 }
 
 // distinct refuses a volume whose disk has the UUID of another volume's, as a plain copy of its file has: the guest tells disks by that alone, and

@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"cmp"
+	"log/slog"
 	"slices"
 
 	"github.com/mooring-sh/mooring"
@@ -29,6 +30,14 @@ const (
 	// foreign: what is mounted at the volume's directory is another disk. Nothing is touched, and it is reported.
 	foreign step = "foreign"
 )
+
+// level is how loud a step is told. One that changes nothing is no news, however often the plugin is started.
+func (s step) level() slog.Level {
+	if s == keep || s == idle {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
+}
 
 // observation is all that a plan is made from.
 type observation struct {

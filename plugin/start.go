@@ -41,7 +41,7 @@ func (d *Driver) Start(ctx context.Context) error {
 	d.inherit(ctx)
 	var restoring sync.WaitGroup
 	for _, a := range acts {
-		d.Log.Info("reconcile", "volume", a.Name, "op", a.Step)
+		d.Log.Log(ctx, a.Step.level(), "reconcile", "volume", a.Name, "op", a.Step)
 		if err := d.apply(ctx, a, mounted, newBoot, &restoring); err != nil {
 			return err
 		}
@@ -66,19 +66,18 @@ func (d *Driver) apply(ctx context.Context, a action, mounted map[mooring.Name]g
 		return nil
 	case adopt:
 		return d.adopt(a, mounted[a.Name])
-	case restore, fetch:
+	case fetch:
+		d.toFetch(a.Name, errand{newBoot: newBoot})
+		return nil
+	case restore:
 		unlock, err := d.names.lock(ctx, a.Name)
 		if err != nil {
 			return err
 		}
-		if a.Step == restore {
-			restoring.Add(1)
-		}
+		restoring.Add(1)
 		d.work.Go(func() {
 			defer unlock()
-			if a.Step == restore {
-				defer restoring.Done()
-			}
+			defer restoring.Done()
 			d.restore(context.WithoutCancel(ctx), a.Name, newBoot)
 		})
 		return nil
@@ -97,8 +96,9 @@ func (d *Driver) apply(ctx context.Context, a action, mounted map[mooring.Name]g
 }
 
 // restore mounts what was held, as it was. Holders of other boots are void only once it is mounted: a plugin that is killed before
-// begins again.
+// begins again. A disk that another machine has by now is that machine's.
 func (d *Driver) restore(ctx context.Context, name mooring.Name, newBoot bool) {
+	begun := time.Now()
 	rec, err := d.Ledger.Find(name)
 	if err == nil {
 		_, rec, err = d.open(ctx, rec)
@@ -108,9 +108,15 @@ func (d *Driver) restore(ctx context.Context, name mooring.Name, newBoot bool) {
 		rec.Holders = inBoot(rec.Holders, d.Boot)
 		err = d.Ledger.Put(rec)
 	}
-	if err != nil {
-		d.setUnmounted(name, err)
-		d.Log.Error("restore", "volume", name, "err", err)
+	switch {
+	case err == nil:
+		d.fetched(name)
+		d.Log.Info("restored", "volume", name, "took", time.Since(begun))
+	case errors.Is(err, mooring.ErrInUse) && !d.present(rec.Volume.Disk):
+		d.setTaken(name, err)
+		d.Log.Error("restore", "volume", name, "err", errors.Join(err, d.abandon(name)))
+	default:
+		d.failedErrand(name, newBoot, err)
 	}
 	if len(inBoot(rec.Holders, d.Boot)) == 0 {
 		d.setIdle(name, newBoot)
@@ -148,24 +154,14 @@ func (d *Driver) adopt(a action, m guest.Mount) error {
 
 func sameHolders(a, b []ledger.Holder) bool { return slices.Equal(a, b) }
 
-// Run keeps the driver's clocks until ctx ends: idle disks are detached, and the ledger learns what other hosts make. It returns when all
+// Run keeps the driver's clocks until ctx ends: idle disks are detached, held ones fetched, and the ledger learns what other hosts make. It returns when all
 // work has ended.
 func (d *Driver) Run(ctx context.Context) {
 	var loops sync.WaitGroup
 	loops.Go(func() { d.lingerLoop(ctx) })
 	loops.Go(func() { d.refreshLoop(ctx) })
+	loops.Go(func() { d.fetchLoop(ctx) })
 	loops.Wait()
 	close(d.stopping)
 	d.work.Wait()
-}
-
-// Drain detaches, in one batch, all disks that nobody holds, because the machine is about to be powered off: vSphere deletes the disks
-// that are attached to a machine when the machine is deleted. It comes after Run has returned.
-func (d *Driver) Drain(ctx context.Context) error {
-	for _, rec := range d.Ledger.All() {
-		if len(inBoot(rec.Holders, d.Boot)) == 0 && rec.Volume.Disk != "" {
-			d.setIdle(rec.Volume.Name, false)
-		}
-	}
-	return d.sweep(ctx, true)
 }

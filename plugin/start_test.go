@@ -2,6 +2,7 @@ package plugin_test
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -21,7 +22,30 @@ func (r *rig) reboot(t *testing.T, dir string, change ...func(*plugin.Settings))
 			d.mounted = false
 		}
 	})
-	return newRig(t, r.world, dir, append([]func(*plugin.Settings){func(s *plugin.Settings) { s.Boot = "boot-2" }}, change...)...)
+	return newRig(t, r.world, dir, append([]func(*plugin.Settings){inBoot2}, change...)...)
+}
+
+// inBoot2 is the boot after the first.
+func inBoot2(s *plugin.Settings) { s.Boot = "boot-2" }
+
+// files returns the ledger's files with when they were written.
+func files(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Name() != "lock" {
+			list = append(list, e.Name()+" "+info.ModTime().String())
+		}
+	}
+	return list
 }
 
 // kill ends the driver as SIGKILL would: nothing is unmounted or let go.

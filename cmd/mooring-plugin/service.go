@@ -159,7 +159,7 @@ func (s *service) driver(led *ledger.Ledger) (*plugin.Driver, error) {
 		}
 	}
 	return plugin.New(plugin.Parts{
-		Disks: s.vcenter, Sidecars: s.vcenter, Attacher: s.vcenter,
+		Disks: s.vcenter, Sidecars: s.vcenter, Attacher: s.vcenter, Releaser: s.vcenter,
 		Guest: s.guest, Devices: s.guest, Containers: s.engine, Ledger: led, Alive: plugin.Alive, Warnings: s.vcenter.Warnings, Log: s.log,
 	}, plugin.Settings{
 		Boot: s.boot, Linger: s.cfg.Linger, BootLinger: s.cfg.BootLinger, Refresh: s.cfg.Refresh,

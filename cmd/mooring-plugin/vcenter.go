@@ -17,6 +17,7 @@ type vcenter interface {
 	plugin.Disks
 	plugin.Sidecars
 	plugin.Attacher
+	plugin.Releaser
 	Warnings() []plugin.Warning
 	Close(ctx context.Context) error
 }
@@ -87,6 +88,11 @@ func (u unusable) Attach(context.Context, mooring.Volume) error { return u.why }
 
 // Detach says why vCenter cannot be used.
 func (u unusable) Detach(context.Context, ...mooring.Volume) error { return u.why }
+
+// Release says why vCenter cannot be used.
+func (u unusable) Release(context.Context, mooring.Volume, string) (bool, error) {
+	return false, u.why
+}
 
 // Machine says why vCenter cannot be used.
 func (u unusable) Machine(context.Context) (mooring.Machine, error) {

@@ -29,6 +29,12 @@ const (
 // VolumePattern is [VolumePath] as net/http's ServeMux spells it: PathValue("name") is the unescaped name.
 const VolumePattern = "GET " + VolumesPath + "/{name}"
 
+// ReleasePattern is [ReleasePath] as net/http's ServeMux spells it. POST Release: Released.
+const ReleasePattern = "POST " + VolumesPath + "/{name}/release"
+
+// ReleasePath returns the path at which the plugin removes another machine's claim on the volume.
+func ReleasePath(name mooring.Name) string { return VolumePath(name) + "/release" }
+
 // VolumePath returns the path of one volume, whose name may hold any character that [mooring.ParseName] lets pass.
 func VolumePath(name mooring.Name) string { return VolumesPath + "/" + url.PathEscape(string(name)) }
 
@@ -138,6 +144,18 @@ type VCenter struct {
 	URL       string `json:"url"` // without credentials
 	Reachable bool   `json:"reachable"`
 	Error     string `json:"error"` // why not; empty when reachable
+}
+
+// Release asks for the removal of a volume's disk from the configuration of a machine that is powered off.
+type Release struct {
+	From string `json:"from"` // the machine's name in vCenter
+}
+
+// Released answers [ReleasePattern].
+type Released struct {
+	Volume   mooring.Name `json:"volume"`
+	From     string       `json:"from"`
+	Released bool         `json:"released"` // false: the machine did not have the disk
 }
 
 // Rebuilt answers [RebuildPath].

@@ -1,0 +1,149 @@
+package plugin_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mooring-sh/mooring"
+)
+
+// G8, G19: after an HA restart in which nothing has changed nothing waits for vCenter, here one that takes requests and never answers: neither the start, nor
+// what dockerd asks while it starts its containers. What the driver asks in the background is asked of nobody's time.
+func TestG19NothingWaitsForVCenter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		names := []mooring.Name{"v1", "v2", "v3", "v4"}
+		r := newRig(t, newWorld(), dir)
+		for _, name := range names {
+			r.create(t, name)
+			r.mount(t, name, "c1", dockerd(1))
+		}
+		r = r.reboot(t, dir)
+		hang := make(chan struct{})
+		r.world.set(func() { r.world.hang, r.world.calls = hang, map[string]int{} })
+		begun := time.Now()
+		r.start(t)
+		calls := 0
+		for _, n := range []string{"create", "find", "names", "delete", "set format", "attach", "detach", "machine"} {
+			calls += r.world.count(n)
+		}
+		stop := r.run(t)
+		r.Seen(t.Context(), dockerd(2))
+		for _, name := range names {
+			if _, err := r.Get(t.Context(), name); err != nil {
+				t.Error(err)
+			}
+			r.mount(t, name, "c1", dockerd(2))
+		}
+		r.unmount(t, "v1") // docker restart
+		r.mount(t, "v1", "c1", dockerd(2))
+		if took := time.Since(begun); took != 0 || calls != 0 {
+			t.Errorf("waited %s for vCenter, and asked it %d times before the driver was ready, want neither", took, calls)
+		}
+		for _, name := range names {
+			if d := r.world.disk(name); !d.mounted || d.formatted != 1 || len(r.holders(t, name)) != 1 {
+				t.Errorf("%s: got %+v, holders %v", name, d, r.holders(t, name))
+			}
+		}
+		close(hang)
+		stop()
+	})
+}
+
+// G8, G14: a check that takes longer than five minutes keeps nobody from the other volumes, and its own volume's Mount joins it.
+func TestG8ServesAfterFiveMinutesOfChecking(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		r := newRig(t, newWorld(), dir)
+		r.create(t, "db")
+		r.mount(t, "db", "c1", dockerd(1))
+		r = r.reboot(t, dir)
+		checking := make(chan struct{})
+		r.world.set(func() { r.world.opening = checking })
+		begun := time.Now()
+		r.start(t)
+		if took := time.Since(begun); took != 5*time.Minute {
+			t.Errorf("served after %s, want five minutes", took)
+		}
+		stop := r.run(t)
+		ctx, cancel := context.WithTimeout(t.Context(), 110*time.Second)
+		_, err := r.Mount(ctx, "db", "c1", dockerd(2))
+		cancel()
+		if err == nil {
+			t.Error("mounted while it is being checked")
+		}
+		close(checking)
+		r.mount(t, "db", "c1", dockerd(2))
+		stop()
+	})
+}
+
+// G20: a boot is told in one line for each volume and step, and a plugin that is killed and started again tells nothing twice.
+func TestG20WhatHappenedIsLoggedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		names := []mooring.Name{"v1", "v2", "broken"}
+		r := newRig(t, newWorld(), dir)
+		for _, name := range names {
+			r.create(t, name)
+			r.mount(t, name, "c1", dockerd(1))
+		}
+		r.create(t, "idle")
+		r.world.set(func() { r.world.openErr["broken"] = mooring.ErrCorrupt; r.world.disks["idle"].attached = true })
+		r = r.reboot(t, dir)
+		r.start(t)
+		for _, c := range []struct {
+			parts []string
+			want  int
+		}{
+			{[]string{"msg=reconcile", "op=restore"}, 3}, {[]string{"msg=restored"}, 2}, {[]string{"msg=restore ", "volume=broken"}, 1}, {nil, 6},
+		} {
+			if n := r.log.count(c.parts...); n != c.want {
+				t.Errorf("%v: logged %d times, want %d: %q", c.parts, n, c.want, r.log.all)
+			}
+		}
+		r.world.set(func() { delete(r.world.openErr, "broken") })
+		for _, name := range names {
+			r.mount(t, name, "c1", dockerd(2))
+		}
+		r.run(t)() // ends what the driver does in the background
+		for range 30 {
+			r.kill(t)
+			r = newRig(t, r.world, dir, inBoot2)
+			r.start(t)
+			r.run(t)()
+			if n := r.log.count(); n != 0 {
+				t.Fatalf("a start in which nothing happened logs %q", r.log.all)
+			}
+		}
+		for _, name := range names {
+			if hs := r.holders(t, name); len(hs) != 1 || hs[0].Count != 1 {
+				t.Errorf("%s: got holders %v, want c1 once", name, hs)
+			}
+		}
+		if n := r.world.count("close"); n != 0 {
+			t.Errorf("unmounted %d times, want 0", n)
+		}
+	})
+}
+
+// A start in which nothing has happened writes nothing, so that a plugin that is killed again and again wears no disk out and loses nothing.
+func TestG2StartWritesNothing(t *testing.T) {
+	dir := t.TempDir()
+	r := newRig(t, newWorld(), dir)
+	r.create(t, "db")
+	r.mount(t, "db", "c1", dockerd(1))
+	r.kill(t)
+	before := files(t, dir)
+	for range 3 {
+		r = newRig(t, r.world, dir)
+		r.start(t)
+		r.kill(t)
+	}
+	if after := files(t, dir); !slices.Equal(before, after) {
+		t.Errorf("the ledger was written: %v, then %v", before, after)
+	}
+}
