@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -16,8 +18,12 @@ import (
 	"github.com/mooring-sh/mooring/internal/admin"
 )
 
-// The plugin answers from its ledger, so a long wait means that it hangs.
-const adminTimeout = 15 * time.Second
+const (
+	// The plugin answers from its ledger, so a long wait means that it hangs.
+	adminTimeout = 15 * time.Second
+	// A rebuild of the ledger asks vCenter about every volume, one after the other, and a release waits for a machine that is busy.
+	workTimeout = 10 * time.Minute
+)
 
 // adminClient asks the plugin on this machine.
 type adminClient struct {
@@ -39,11 +45,25 @@ func newAdminClient() *adminClient {
 
 // get reads the answer at path into v.
 func (c *adminClient) get(ctx context.Context, path string, v any) error {
-	return c.do(ctx, http.MethodGet, path, v)
+	return c.do(ctx, http.MethodGet, path, http.NoBody, v)
 }
 
-func (c *adminClient) do(ctx context.Context, method, path string, v any) error {
-	request, err := http.NewRequestWithContext(ctx, method, "http://mooring-plugin"+path, http.NoBody)
+// post asks for what takes its time, with what as JSON (nil for nothing), and reads the answer into v.
+func (c *adminClient) post(ctx context.Context, path string, what, v any) error {
+	c.http.Timeout = workTimeout
+	var body io.Reader = http.NoBody
+	if what != nil {
+		text, err := json.Marshal(what)
+		if err != nil {
+			return fmt.Errorf("ask the plugin for %s: %w", path, err)
+		}
+		body = bytes.NewReader(text)
+	}
+	return c.do(ctx, http.MethodPost, path, body, v)
+}
+
+func (c *adminClient) do(ctx context.Context, method, path string, body io.Reader, v any) error {
+	request, err := http.NewRequestWithContext(ctx, method, "http://mooring-plugin"+path, body)
 	if err != nil {
 		return fmt.Errorf("ask the plugin for %s: %w", path, err)
 	}

@@ -1,18 +1,12 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"net/http"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mooring-sh/mooring/internal/admin"
 )
-
-// A rebuild asks vCenter about every volume, one after the other.
-const rebuildTimeout = 10 * time.Minute
 
 func newLedger() *cobra.Command {
 	cmd := group(&cobra.Command{
@@ -29,7 +23,7 @@ counts as held until Docker says that no running container uses it. The unreadab
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var made admin.Rebuilt
-			if err := newAdminClient().post(cmd.Context(), admin.RebuildPath, &made); err != nil {
+			if err := newAdminClient().post(cmd.Context(), admin.RebuildPath, nil, &made); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintf(cmd.ErrOrStderr(), "the ledger was made anew with %d volume(s); the plugin starts again with it\n", made.Volumes)
@@ -37,10 +31,4 @@ counts as held until Docker says that no running container uses it. The unreadab
 		},
 	})
 	return cmd
-}
-
-// post asks for what takes its time, and reads the answer into v.
-func (c *adminClient) post(ctx context.Context, path string, v any) error {
-	c.http.Timeout = rebuildTimeout
-	return c.do(ctx, http.MethodPost, path, v)
 }

@@ -88,6 +88,8 @@ func startPlugin(ts *testscript.TestScript, neg bool, args []string) {
 	var answers struct {
 		Volumes []admin.View    `json:"volumes"`
 		Status  json.RawMessage `json:"status"`
+		// Claims are the machines that have the disk of every volume: "off", or "silent" where the host does not answer.
+		Claims map[string]string `json:"claims"`
 	}
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &answers))
 	mux := http.NewServeMux()
@@ -109,6 +111,26 @@ func startPlugin(ts *testscript.TestScript, neg bool, args []string) {
 		})
 		w.WriteHeader(status)
 		_ = json.NewEncoder(w).Encode(problem)
+	})
+	mux.HandleFunc(admin.ReleasePattern, func(w http.ResponseWriter, r *http.Request) {
+		var req admin.Release
+		if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		name := mooring.Name(r.PathValue("name"))
+		if answers.Claims[req.From] == "silent" {
+			err := fmt.Errorf("%s may still write: its host does not answer: %w", req.From, mooring.ErrFenced)
+			problem, status := admin.ProblemOf(&mooring.HintError{
+				Err: &mooring.VolumeError{Op: "release", Name: name, Err: err}, Hint: "wait until the host answers",
+			})
+			w.WriteHeader(status)
+			_ = json.NewEncoder(w).Encode(problem)
+			return
+		}
+		_, has := answers.Claims[req.From]
+		delete(answers.Claims, req.From)
+		_ = json.NewEncoder(w).Encode(admin.Released{Volume: name, From: req.From, Released: has})
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such page", http.StatusBadGateway) })
 

@@ -16,13 +16,13 @@ import (
 func newVolume() *cobra.Command {
 	cmd := group(&cobra.Command{
 		Use:   "volume",
-		Short: "Look at the volumes that this machine can use",
-		Long: `Look at the volumes that this machine can use, as its plugin knows them: vCenter is not asked, and may be down.
+		Short: "Look at the volumes that this machine can use, and take them over",
+		Long: `Look at the volumes that this machine can use, as its plugin knows them: to list and to inspect, vCenter is not asked, and may be down.
 
 ENVIRONMENT
   ` + admin.SocketEnv + `  the plugin's admin socket, if not ` + admin.DefaultSocket,
 	})
-	cmd.AddCommand(newVolumeList(), newVolumeInspect())
+	cmd.AddCommand(newVolumeList(), newVolumeInspect(), newVolumeRelease())
 	return cmd
 }
 
