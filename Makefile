@@ -84,10 +84,14 @@ demo: setup build ## the main job, from create to a proof that nothing was lost 
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/mooring-demo ./integration/demo
 	$(ROOT) bin/mooring-lab run -- bin/mooring-demo
 
+.PHONY: packages
+packages: ## deb and rpm for amd64 and arm64, in dist/; the same bytes from the same commit
+	$(GO) run ./packaging -out dist
+
 .PHONY: setup tools
 setup tools: ## install, through apt, what the tests and the demo need and this machine lacks
 	@ROOT='$(ROOT)' .ci/setup
 
 .PHONY: clean
 clean: ## remove what was built (.cache/ keeps the demo's images: remove it by hand)
-	rm -rf bin
+	rm -rf bin dist

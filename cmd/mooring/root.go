@@ -42,7 +42,7 @@ func newRoot() *cobra.Command {
 	root.SilenceUsage = true
 	root.SetVersionTemplate("mooring {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%v", err) })
-	root.AddCommand(newPolicy(), newVolume(), newStatus(), newLedger(), newVersion())
+	root.AddCommand(newPolicy(), newVolume(), newStatus(), newLedger(), newVersion(), newManual())
 	return root
 }
 
