@@ -20,9 +20,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// certify makes an authority, writes its certificate to caFile, and returns a certificate for host and this machine that it
+// certify makes an authority, writes its certificate to caFile, and returns a certificate for the names and this machine that it
 // has signed, with its thumbprint. The authority's key is forgotten.
-func certify(caFile, host string) (tls.Certificate, string, error) {
+func certify(caFile string, names ...string) (tls.Certificate, string, error) {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, "", err
@@ -47,10 +47,12 @@ func certify(caFile, host string) (tls.Certificate, string, error) {
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		DNSNames: []string{"localhost", "vcenter.lab"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 	}
-	if ip := net.ParseIP(host); ip != nil {
-		leaf.IPAddresses = append(leaf.IPAddresses, ip)
-	} else if host != "" {
-		leaf.DNSNames = append(leaf.DNSNames, host)
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			leaf.IPAddresses = append(leaf.IPAddresses, ip)
+		} else if name != "" {
+			leaf.DNSNames = append(leaf.DNSNames, name)
+		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, leaf, ca, &key.PublicKey, caKey)
 	if err != nil {

@@ -35,6 +35,7 @@ func (p *planner) addController(i int, dev types.BaseVirtualDevice) types.BaseMe
 		ctl.SharedBus = types.VirtualSCSISharingNoSharing
 	}
 	p.result.devices = append(p.result.devices, added)
+	p.result.addBus = append(p.result.addBus, int(ctl.BusNumber))
 	return nil
 }
 
@@ -43,6 +44,9 @@ func (p *planner) removeController(i int, key int32) types.BaseMethodFault {
 	at := p.index(key)
 	if at < 0 || len(p.taken(key)) > 0 {
 		return invalid(i, "device.key")
+	}
+	if c, ok := p.result.devices[at].(types.BaseVirtualSCSIController); ok {
+		p.result.removeBus = append(p.result.removeBus, int(c.GetVirtualSCSIController().BusNumber))
 	}
 	p.result.devices = slices.Delete(p.result.devices, at, at+1)
 	return nil

@@ -28,7 +28,13 @@ func shadowed(kind, method string) bool {
 	switch kind {
 	case "VirtualMachine":
 		switch method {
-		case "ReconfigVM_Task", "PowerOnVM_Task", "PowerOffVM_Task", "Destroy_Task", "AttachDisk_Task", "DetachDisk_Task":
+		case "ReconfigVM_Task", "PowerOnVM_Task", "PowerOffVM_Task", "ResetVM_Task", "SuspendVM_Task", "ShutdownGuest", "RebootGuest",
+			"StandbyGuest", "Destroy_Task", "AttachDisk_Task", "DetachDisk_Task":
+			return true
+		}
+	case "HostSystem":
+		switch method {
+		case "EnterMaintenanceMode_Task", "ExitMaintenanceMode_Task", "DisconnectHost_Task", "ReconnectHost_Task":
 			return true
 		}
 	case "Datacenter":

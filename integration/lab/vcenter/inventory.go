@@ -70,6 +70,9 @@ func (v *VCenter) build(ctx context.Context) error {
 	if err := v.addVMFS(ctx, hosts); err != nil {
 		return err
 	}
+	if err := v.addHA(cluster, hosts); err != nil {
+		return err
+	}
 	v.measure()
 	pool, err := cluster.ResourcePool(ctx)
 	if err != nil {
@@ -140,6 +143,31 @@ func (v *VCenter) addCluster(ctx context.Context, c *vim25.Client, folder *objec
 	return cluster, hosts, nil
 }
 
+// addHA makes the hosts known to HA, and switches HA on.
+func (v *VCenter) addHA(ref *object.ClusterComputeResource, hosts []*object.HostSystem) error {
+	v.cluster = &cluster{
+		v: v, ref: ref.Reference(), ha: v.opts.HA.withDefaults(), wake: make(chan struct{}, 1),
+		watched: map[types.ManagedObjectReference]*watch{},
+	}
+	for _, h := range hosts {
+		obj, ok := v.reg.Get(h.Reference()).(*simulator.HostSystem)
+		if !ok {
+			return fmt.Errorf("find host %s: no such object", h.Reference().Value)
+		}
+		v.cluster.hosts = append(v.cluster.hosts, &host{ref: h.Reference(), name: obj.Name})
+	}
+	if v.opts.HA.Off {
+		return nil
+	}
+	if fault := v.configureCluster(&types.ClusterConfigSpecEx{DasConfig: &types.ClusterDasConfigInfo{Enabled: new(true)}}); fault != nil {
+		return fmt.Errorf("enable HA: %w", asError(fault))
+	}
+	v.cluster.mu.Lock()
+	defer v.cluster.mu.Unlock()
+	v.showRoles(v.context(""))
+	return nil
+}
+
 // addVMFS adds a datastore that no vSAN policy can be honoured on.
 func (v *VCenter) addVMFS(ctx context.Context, hosts []*object.HostSystem) error {
 	dir := filepath.Join(v.opts.Dir, "datastores", VMFSDatastore)
@@ -202,7 +230,10 @@ func (v *VCenter) addVM(ctx context.Context, folder *object.Folder, pool *object
 		return err
 	}
 	if vm.Guest != nil {
-		v.guests[ref] = vm.Guest
+		v.process(ref).guest = vm.Guest
+	}
+	if vm.Off {
+		return nil
 	}
 	task, err = m.PowerOn(ctx)
 	if err != nil {

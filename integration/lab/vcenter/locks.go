@@ -34,8 +34,9 @@ type machine struct {
 	ref     types.ManagedObjectReference
 	name    string
 	host    types.ManagedObjectReference
-	on      bool
-	version string // config.changeVersion
+	on      bool                           // it runs or is suspended, which is when its files are locked
+	state   types.VirtualMachinePowerState // as the inventory has it
+	version string                         // config.changeVersion
 	devices []types.BaseVirtualDevice
 	config  struct{ bios, instance, hardware, folder string }
 	memory  int32
@@ -47,10 +48,10 @@ func (v *VCenter) look(ref types.ManagedObjectReference) (machine, bool) {
 	if !ok {
 		return machine{}, false
 	}
-	m := machine{ref: ref}
+	m := machine{ref: ref, on: v.process(ref).on.Load()}
 	v.reg.WithLock(v.context(""), vm, func() {
 		m.name = vm.Name
-		m.on = vm.Runtime.PowerState != types.VirtualMachinePowerStatePoweredOff
+		m.state = vm.Runtime.PowerState
 		if vm.Runtime.Host != nil {
 			m.host = *vm.Runtime.Host
 		}

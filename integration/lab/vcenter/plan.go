@@ -31,11 +31,13 @@ type planner struct {
 
 // plan is what a specification does.
 type plan struct {
-	devices []types.BaseVirtualDevice // all of them, afterwards; new objects where anything changed
-	rest    []types.BaseVirtualDeviceConfigSpec
-	add     []addition
-	remove  []removal
-	grow    []growth
+	devices           []types.BaseVirtualDevice // all of them, afterwards; new objects where anything changed
+	rest              []types.BaseVirtualDeviceConfigSpec
+	add               []addition
+	remove            []removal
+	grow              []growth
+	addBus, removeBus []int // of SCSI controllers
+
 	applied map[int32]string // profile by device key; "" takes it away
 }
 

@@ -4,55 +4,179 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/vmware/govmomi/simulator"
-	"github.com/vmware/govmomi/vim25/methods"
-	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// PowerOnVMTask starts a machine if no other that runs has one of its disks, and gives the guest its disks.
-func (s *shadow) PowerOnVMTask(ctx *simulator.Context, req *types.PowerOnVM_Task) soap.HasFault {
-	body := new(methods.PowerOnVM_TaskBody)
-	ref, fault := s.v.start(ctx, operation{
-		method: "PowerOnVM_Task", entity: s.self, queue: true,
-		run: func(ctx *simulator.Context) (types.AnyType, types.BaseMethodFault) {
-			return nil, s.v.powerOn(ctx, s.self)
-		},
-	})
-	if fault != nil {
-		body.Fault_ = simulator.Fault("", fault)
-		return body
-	}
-	body.Res = &types.PowerOnVM_TaskResponse{Returnval: ref}
-	return body
+// powerFault is the fault for a machine that is in the wrong state for what is asked.
+func powerFault(want, is types.VirtualMachinePowerState) types.BaseMethodFault {
+	return &types.InvalidPowerState{RequestedState: want, ExistingState: is}
 }
 
-func (v *VCenter) powerOn(ctx *simulator.Context, ref types.ManagedObjectReference) types.BaseMethodFault {
+// exclusively gives the machine and its process to the function while nobody else changes either.
+func (v *VCenter) exclusively(ref types.ManagedObjectReference, do func(*process, machine) types.BaseMethodFault) types.BaseMethodFault {
+	p := v.process(ref)
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	m, ok := v.look(ref)
 	if !ok {
 		return &types.ManagedObjectNotFound{Obj: ref}
+	}
+	if fault := v.reachable(m.host); fault != nil {
+		return fault
+	}
+	return do(p, m)
+}
+
+// powerOn starts a machine if no other that runs has one of its disks. If it cannot, the machine is off and no file is locked.
+func (v *VCenter) powerOn(ctx *simulator.Context, ref types.ManagedObjectReference) types.BaseMethodFault {
+	return v.exclusively(ref, func(p *process, m machine) types.BaseMethodFault { return v.begin(ctx, p, m) })
+}
+
+// begin is powerOn for a caller that holds p.mu.
+func (v *VCenter) begin(ctx *simulator.Context, p *process, m machine) types.BaseMethodFault {
+	if m.state == types.VirtualMachinePowerStatePoweredOn {
+		return powerFault(types.VirtualMachinePowerStatePoweredOn, m.state)
+	}
+	if fault := v.cluster.admits(m); fault != nil {
+		return fault
+	}
+	if m.state == types.VirtualMachinePowerStateSuspended {
+		v.setPower(ctx, m, types.VirtualMachinePowerStatePoweredOn)
+		v.event(ctx, &types.VmResumingEvent{VmEvent: v.vmEvent(m)})
+		v.event(ctx, &types.VmPoweredOnEvent{VmEvent: v.vmEvent(m)})
+		return nil
 	}
 	files, fault := v.takeLocks(m)
 	if fault != nil {
 		return fault
 	}
 	defer v.dropLocks(files)
-	vm, ok := v.reg.Get(ref).(*simulator.VirtualMachine)
-	if !ok {
-		return &types.ManagedObjectNotFound{Obj: ref}
-	}
-	res, ok := vm.PowerOnVMTask(v.context(ctx.Session.UserName), &types.PowerOnVM_Task{This: ref}).(*methods.PowerOnVM_TaskBody)
-	if !ok {
-		return &types.SystemError{Reason: "the simulator refused"}
-	}
-	if res.Res == nil {
-		return v.inner(res, types.ManagedObjectReference{})
-	}
-	if fault := v.inner(res, res.Res.Returnval); fault != nil {
+	v.event(ctx, &types.VmStartingEvent{VmEvent: v.vmEvent(m)})
+	if err := v.boot(p, m); err != nil {
+		fault := guestFault("add", err)
+		v.event(ctx, &types.VmFailedToPowerOnEvent{VmEvent: v.vmEvent(m), Reason: *localized(fault)})
 		return fault
 	}
-	return v.plugAll(ctx, m)
+	v.setPower(ctx, m, types.VirtualMachinePowerStatePoweredOn)
+	v.event(ctx, &types.VmPoweredOnEvent{VmEvent: v.vmEvent(m)})
+	return nil
+}
+
+// powerOff stops a machine, which lets go of its files when it can write to them no more.
+func (v *VCenter) powerOff(ctx *simulator.Context, ref types.ManagedObjectReference) types.BaseMethodFault {
+	return v.exclusively(ref, func(p *process, m machine) types.BaseMethodFault {
+		if m.state == types.VirtualMachinePowerStatePoweredOff {
+			return powerFault(types.VirtualMachinePowerStatePoweredOff, m.state)
+		}
+		v.event(ctx, &types.VmStoppingEvent{VmEvent: v.vmEvent(m)})
+		if err := v.stop(p, m); err != nil {
+			return guestFault("stop", err)
+		}
+		v.setPower(ctx, m, types.VirtualMachinePowerStatePoweredOff)
+		v.event(ctx, &types.VmPoweredOffEvent{VmEvent: v.vmEvent(m)})
+		return nil
+	})
+}
+
+// reset restarts a machine without asking its guest. It keeps its locks, and is on for whoever watches, as in vSphere.
+func (v *VCenter) reset(ctx *simulator.Context, ref types.ManagedObjectReference) types.BaseMethodFault {
+	return v.exclusively(ref, func(p *process, m machine) types.BaseMethodFault {
+		if m.state != types.VirtualMachinePowerStatePoweredOn {
+			return powerFault(types.VirtualMachinePowerStatePoweredOn, m.state)
+		}
+		v.event(ctx, &types.VmResettingEvent{VmEvent: v.vmEvent(m)})
+		if err := v.restart(p, m); err != nil {
+			fault := guestFault("reset", err)
+			if !p.on.Load() {
+				v.setPower(ctx, m, types.VirtualMachinePowerStatePoweredOff)
+				v.event(ctx, &types.VmPoweredOffEvent{VmEvent: v.vmEvent(m)})
+			}
+			return fault
+		}
+		now := time.Now()
+		v.update(ctx, ref, types.PropertyChange{Name: "runtime.bootTime", Val: now}, types.PropertyChange{Name: "summary.runtime.bootTime", Val: now})
+		return nil
+	})
+}
+
+// resetPatience is how long a guest may take to restart by itself before its plug is pulled. It is no time of vSphere's, and is not scaled.
+const resetPatience = 20 * time.Second
+
+// restart makes the guest boot again; one that does not hear, because it hangs, has its plug pulled. The caller holds p.mu.
+func (v *VCenter) restart(p *process, m machine) error {
+	guest, ok := p.guest.(Powered)
+	if !ok {
+		p.since = time.Now()
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(p.calls(), resetPatience)
+	defer cancel()
+	err := guest.Reset(ctx)
+	if err == nil {
+		p.since = time.Now()
+		return nil
+	}
+	v.log.Info("guest could not be reset: it is powered off and on", "vm", m.name, "err", err)
+	if err := v.stop(p, m); err != nil {
+		return err
+	}
+	return v.boot(p, m)
+}
+
+// suspend stops the clock of a machine, which keeps its locks. The memory of a machine with power of its own cannot be kept.
+func (v *VCenter) suspend(ctx *simulator.Context, ref types.ManagedObjectReference) types.BaseMethodFault {
+	return v.exclusively(ref, func(p *process, m machine) types.BaseMethodFault {
+		if _, ok := p.guest.(Powered); ok {
+			return withMessage(new(types.NotSupported), "lab.suspend", "the lab cannot keep the memory of %s", m.name)
+		}
+		if m.state != types.VirtualMachinePowerStatePoweredOn {
+			return powerFault(types.VirtualMachinePowerStateSuspended, m.state)
+		}
+		v.event(ctx, &types.VmSuspendingEvent{VmEvent: v.vmEvent(m)})
+		v.setPower(ctx, m, types.VirtualMachinePowerStateSuspended)
+		v.event(ctx, &types.VmSuspendedEvent{VmEvent: v.vmEvent(m)})
+		return nil
+	})
+}
+
+// setPower publishes the machine's power state, and which of its devices are connected in it.
+func (v *VCenter) setPower(ctx *simulator.Context, m machine, state types.VirtualMachinePowerState) {
+	on := state == types.VirtualMachinePowerStatePoweredOn
+	var boot any
+	if on {
+		boot = time.Now()
+	}
+	if now, ok := v.look(m.ref); ok {
+		m = now
+	}
+	devices := slices.Clone(m.devices)
+	for i, d := range devices {
+		if was := d.GetVirtualDevice().Connectable; was != nil {
+			c := *was
+			c.Connected = on && was.StartConnected
+			devices[i] = clone(d)
+			devices[i].GetVirtualDevice().Connectable = &c
+		}
+	}
+	v.update(ctx, m.ref,
+		types.PropertyChange{Name: "runtime.powerState", Val: state},
+		types.PropertyChange{Name: "summary.runtime.powerState", Val: state},
+		types.PropertyChange{Name: "runtime.bootTime", Val: boot},
+		types.PropertyChange{Name: "summary.runtime.bootTime", Val: boot},
+		types.PropertyChange{Name: "config.hardware.device", Val: devices},
+	)
+}
+
+// update changes properties of the object, if it is there. Whoever waits for "runtime.powerState" is told only of that very path: "runtime"
+// would pass him by.
+func (v *VCenter) update(ctx *simulator.Context, ref types.ManagedObjectReference, changes ...types.PropertyChange) {
+	if obj := v.reg.Get(ref); obj != nil {
+		v.reg.AtomicUpdate(ctx, obj, changes)
+	}
 }
 
 // takeLocks reserves every disk of the machine, or returns the fault of the first that another machine has.
@@ -101,190 +225,87 @@ func (v *VCenter) guestDisks(m machine) []Disk {
 	return out
 }
 
-func (v *VCenter) plugAll(ctx context.Context, m machine) types.BaseMethodFault {
-	guest := v.guests[m.ref]
-	if guest == nil {
-		return nil
-	}
-	for _, d := range v.guestDisks(m) {
-		if err := guest.Plug(ctx, d); err != nil {
-			return guestFault("add", err)
-		}
-	}
-	return nil
-}
-
-// PowerOffVMTask stops a machine, which lets go of its disks, and takes the disks from the guest.
-func (s *shadow) PowerOffVMTask(ctx *simulator.Context, req *types.PowerOffVM_Task) soap.HasFault {
-	body := new(methods.PowerOffVM_TaskBody)
-	ref, fault := s.v.start(ctx, operation{
-		method: "PowerOffVM_Task", entity: s.self, queue: true,
-		run: func(ctx *simulator.Context) (types.AnyType, types.BaseMethodFault) {
-			return nil, s.v.powerOff(ctx, s.self)
-		},
-	})
-	if fault != nil {
-		body.Fault_ = simulator.Fault("", fault)
-		return body
-	}
-	body.Res = &types.PowerOffVM_TaskResponse{Returnval: ref}
-	return body
-}
-
-func (v *VCenter) powerOff(ctx *simulator.Context, ref types.ManagedObjectReference) types.BaseMethodFault {
-	m, ok := v.look(ref)
-	vm, isVM := v.reg.Get(ref).(*simulator.VirtualMachine)
-	if !ok || !isVM {
-		return &types.ManagedObjectNotFound{Obj: ref}
-	}
-	if guest := v.guests[ref]; guest != nil && m.on {
-		for _, d := range v.guestDisks(m) {
-			v.unplug(ctx, guest, d) // before anybody else can have the disk
-		}
-	}
-	res, ok := vm.PowerOffVMTask(v.context(ctx.Session.UserName), &types.PowerOffVM_Task{This: ref}).(*methods.PowerOffVM_TaskBody)
-	if !ok || res.Res == nil {
-		return &types.SystemError{Reason: "the simulator refused"}
-	}
-	return v.inner(res, res.Res.Returnval)
-}
-
-// PowerOnMultiVMTask is refused: vcsim would start the machines past the locks.
-func (s *shadow) PowerOnMultiVMTask(*simulator.Context, *types.PowerOnMultiVM_Task) soap.HasFault {
-	return &methods.PowerOnMultiVM_TaskBody{Fault_: simulator.Fault("power them on one by one", new(types.NotSupported))}
-}
-
-// DestroyTask deletes a machine that is off, and with it every disk in its configuration that no other machine has, but first class disks
-// only if they are not to be kept (keepAfterDeleteVm).
-func (s *shadow) DestroyTask(ctx *simulator.Context, req *types.Destroy_Task) soap.HasFault {
-	body := new(methods.Destroy_TaskBody)
-	ref, fault := s.v.start(ctx, operation{
-		method: "Destroy_Task", entity: s.self, queue: true,
-		run: func(ctx *simulator.Context) (types.AnyType, types.BaseMethodFault) {
-			return nil, s.v.destroy(ctx, s.self)
-		},
-	})
-	if fault != nil {
-		body.Fault_ = simulator.Fault("", fault)
-		return body
-	}
-	body.Res = &types.Destroy_TaskResponse{Returnval: ref}
-	return body
-}
-
-func (v *VCenter) destroy(ctx *simulator.Context, ref types.ManagedObjectReference) types.BaseMethodFault {
-	m, ok := v.look(ref)
-	vm, isVM := v.reg.Get(ref).(*simulator.VirtualMachine)
-	if !ok || !isVM {
-		return &types.ManagedObjectNotFound{Obj: ref}
-	}
-	if m.on {
-		return &types.InvalidPowerState{
-			RequestedState: types.VirtualMachinePowerStatePoweredOff, ExistingState: types.VirtualMachinePowerStatePoweredOn,
-		}
-	}
-	// vcsim would delete each disk by itself, whoever has it: take the disks from the configuration first.
-	var bare []types.BaseVirtualDevice
-	for _, d := range m.devices {
-		if _, ok := d.(*types.VirtualDisk); !ok {
-			bare = append(bare, d)
-		}
-	}
-	v.reg.AtomicUpdate(ctx, vm, []types.PropertyChange{{Name: "config.hardware.device", Val: bare}})
-	v.hw.Lock()
-	for _, d := range disks(m.devices) {
-		delete(v.attached, association{ref, d.Key})
-		name, _ := fileOf(d)
-		f, fault := v.readDisk(name)
-		if fault != nil {
-			continue
-		}
-		v.consumed(f.file)
-		v.deleteWithVM(f, name)
-	}
-	v.hw.Unlock()
-	res, ok := vm.DestroyTask(v.context(ctx.Session.UserName), &types.Destroy_Task{This: ref}).(*methods.Destroy_TaskBody)
-	if !ok || res.Res == nil {
-		return &types.SystemError{Reason: "the simulator refused"}
-	}
-	return v.inner(res, res.Res.Returnval)
-}
-
-// deleteWithVM deletes a disk of a machine that is being deleted, unless another machine has it, or it is a first class disk that is to stay.
-// The caller holds v.hw.
-func (v *VCenter) deleteWithVM(d diskFile, name string) {
-	o, ok := v.firstClassAt(d.file)
-	if len(v.claims(d.file)) > 0 || ok && o.keep {
-		return
-	}
-	if fault := v.deleteDisk(d, name); fault != nil {
-		v.log.Error("disk of a deleted virtual machine could not be deleted", "backing", name, "err", describe(fault))
-		return
-	}
-	if ok {
-		v.forget(o)
-	}
-}
-
-// PowerOff stops the machine of that name, as somebody who pulls its plug.
+// PowerOff stops the machine of that name, as somebody who pulls its plug: what is being done to it ends.
 func (v *VCenter) PowerOff(name string) error {
-	return v.power(name, v.powerOff)
+	return v.power(name, "power off", func(ctx *simulator.Context, ref types.ManagedObjectReference) types.BaseMethodFault {
+		fault := v.powerOff(ctx, ref)
+		v.process(ref).renew(v.ctx)
+		return fault
+	}, (*process).cut)
 }
 
 // PowerOn starts the machine of that name.
-func (v *VCenter) PowerOn(name string) error {
-	return v.power(name, v.powerOn)
-}
+func (v *VCenter) PowerOn(name string) error { return v.power(name, "power on", v.powerOn) }
 
-func (v *VCenter) power(name string, do func(*simulator.Context, types.ManagedObjectReference) types.BaseMethodFault) error {
+// Reset restarts the machine of that name, as its reset button does.
+func (v *VCenter) Reset(name string) error { return v.power(name, "reset", v.reset) }
+
+// Suspend suspends the machine of that name, which cannot be one with power of its own.
+func (v *VCenter) Suspend(name string) error { return v.power(name, "suspend", v.suspend) }
+
+func (v *VCenter) power(name, verb string, do func(*simulator.Context, types.ManagedObjectReference) types.BaseMethodFault,
+	before ...func(*process),
+) error {
 	m, err := v.find(name)
 	if err != nil {
 		return err
+	}
+	for _, f := range before {
+		f(v.process(m.ref))
 	}
 	q := v.queues.get(m.ref)
 	q.Lock()
 	defer q.Unlock()
 	if fault := do(v.context(v.admin.User), m.ref); fault != nil {
-		return fmt.Errorf("power %s: %s", name, describe(fault))
+		return fmt.Errorf("%s %s: %w", verb, name, asError(fault))
 	}
 	return nil
 }
 
-// Machines returns the inventory with every machine's disks.
-func (v *VCenter) Machines() []Machine {
-	var out []Machine
-	for _, e := range v.reg.All("VirtualMachine") {
-		m, ok := v.look(e.Reference())
-		if !ok {
-			continue
-		}
-		vm := Machine{Name: m.name, BIOS: m.config.bios, Instance: m.config.instance, PoweredOn: m.on}
-		if h, ok := v.reg.Get(m.host).(*simulator.HostSystem); ok {
-			vm.Host = h.Name
-		}
-		for _, d := range disks(m.devices) {
-			vm.Disks = append(vm.Disks, v.describeDisk(m, d))
-		}
-		out = append(out, vm)
-	}
-	sortMachines(out)
-	return out
+// PoweredOff tells the vCenter that the guest of the machine has switched itself off. It may be called at any moment and does not wait: of a
+// machine that was stopped from outside, it says nothing new.
+func (v *VCenter) PoweredOff(name string) {
+	v.ended(name, func(ctx *simulator.Context, m machine) {
+		v.event(ctx, &types.VmPoweredOffEvent{VmEvent: v.vmEvent(m)})
+	})
 }
 
-func (v *VCenter) describeDisk(m machine, d *types.VirtualDisk) Attached {
-	name, _ := fileOf(d)
-	a := Attached{Backing: name, Capacity: d.CapacityInBytes, Controller: d.ControllerKey}
-	if d.UnitNumber != nil {
-		a.Unit = *d.UnitNumber
+// Crashed tells the vCenter that the process of the machine has died by itself, which nobody asked for: HA starts it again.
+func (v *VCenter) Crashed(name string) {
+	v.ended(name, func(ctx *simulator.Context, m machine) {
+		v.event(ctx, &types.VmPoweredOffEvent{VmEvent: v.vmEvent(m)})
+		v.cluster.lose(m, causeCrash, time.Now())
+	})
+}
+
+func (v *VCenter) ended(name string, then func(*simulator.Context, machine)) {
+	m, err := v.find(name)
+	if err != nil {
+		return
 	}
-	if d.DeviceInfo != nil {
-		a.Label = d.DeviceInfo.GetDescription().Label
+	p := v.process(m.ref)
+	boots := p.boots.Load()
+	if v.ctx.Err() != nil {
+		return
 	}
-	if flat, ok := d.Backing.(*types.VirtualDiskFlatVer2BackingInfo); ok {
-		a.UUID = flat.Uuid
-	}
-	v.hw.Lock()
-	a.Profile = v.attached[association{m.ref, d.Key}]
-	v.hw.Unlock()
-	return a
+	v.wg.Go(func() {
+		if p.boots.Load() == boots {
+			p.cut()
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		defer p.renew(v.ctx)
+		m, ok := v.look(m.ref)
+		if !ok || !p.on.Load() || p.boots.Load() != boots {
+			return
+		}
+		p.on.Store(false)
+		v.cluster.changed()
+		if v.reachable(m.host) != nil {
+			return // nobody can see it
+		}
+		ctx := v.context("")
+		v.setPower(ctx, m, types.VirtualMachinePowerStatePoweredOff)
+		then(ctx, m)
+	})
 }

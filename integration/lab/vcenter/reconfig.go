@@ -41,20 +41,26 @@ func (s *shadow) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM_Ta
 }
 
 func (v *VCenter) reconfigure(ctx *simulator.Context, ref types.ManagedObjectReference, spec types.VirtualMachineConfigSpec) types.BaseMethodFault {
-	m, ok := v.look(ref)
-	if !ok {
-		return &types.ManagedObjectNotFound{Obj: ref}
-	}
+	return v.exclusively(ref, func(proc *process, m machine) types.BaseMethodFault {
+		if m.state == types.VirtualMachinePowerStateSuspended && len(spec.DeviceChange) > 0 {
+			return powerFault(types.VirtualMachinePowerStatePoweredOn, m.state)
+		}
+		return v.rebuild(ctx, proc, m, spec)
+	})
+}
+
+// rebuild carries out a reconfiguration for a caller that holds the process's lock.
+func (v *VCenter) rebuild(ctx *simulator.Context, proc *process, m machine, spec types.VirtualMachineConfigSpec) types.BaseMethodFault {
 	p, fault := v.plan(m, spec)
 	if fault != nil {
 		return fault
 	}
 	defer v.unreserve(p)
-	undo, fault := v.carryOut(ctx, m, &p)
+	undo, fault := v.carryOut(ctx, proc, m, &p)
 	if fault == nil && needsInner(p, spec) {
-		fault = v.passOn(ctx, ref, spec, p.rest)
+		fault = v.passOn(ctx, m.ref, spec, p.rest)
 		if fault == nil { // it may have added devices of its own
-			m, _ = v.look(ref)
+			m, _ = v.look(m.ref)
 			p.devices = merge(p, m.devices)
 		}
 	}
@@ -109,7 +115,7 @@ func (u *undoing) run() {
 }
 
 // carryOut makes and grows files and tells the guest.
-func (v *VCenter) carryOut(ctx *simulator.Context, m machine, p *plan) (*undoing, types.BaseMethodFault) {
+func (v *VCenter) carryOut(ctx *simulator.Context, proc *process, m machine, p *plan) (*undoing, types.BaseMethodFault) {
 	u := new(undoing)
 	if fault := v.makeFiles(p, u); fault != nil {
 		return u, fault
@@ -122,11 +128,10 @@ func (v *VCenter) carryOut(ctx *simulator.Context, m machine, p *plan) (*undoing
 			return u, fault
 		}
 	}
-	guest := v.guests[m.ref]
-	if guest == nil || !m.on {
+	if proc.guest == nil || !m.on {
 		return u, nil
 	}
-	return u, v.tell(ctx, guest, p, u)
+	return u, v.tell(ctx, proc.guest, p, u)
 }
 
 // makeFiles makes the disks that the specification asks for.
@@ -149,9 +154,19 @@ func (v *VCenter) makeFiles(p *plan, u *undoing) types.BaseMethodFault {
 	return nil
 }
 
-// tell makes the guest notice. What is added goes first: it may fail, and a disk that was taken away while the guest used it cannot
-// be given back.
+// tell makes the guest notice. What is added goes first: it may fail, and a disk that was taken away while the guest used it comes back as
+// another device.
 func (v *VCenter) tell(ctx *simulator.Context, guest Guest, p *plan, u *undoing) types.BaseMethodFault {
+	bus, _ := guest.(Bus)
+	for _, n := range p.addBus {
+		if bus == nil {
+			break
+		}
+		if err := bus.AddController(ctx, n); err != nil {
+			return guestFault("add", err)
+		}
+		u.add(func() { v.undone(bus.RemoveController(v.ctx, n)) })
+	}
 	for _, a := range p.add {
 		if p.moves(a.file.file) {
 			continue
@@ -159,7 +174,7 @@ func (v *VCenter) tell(ctx *simulator.Context, guest Guest, p *plan, u *undoing)
 		if err := guest.Plug(ctx, asDisk(a.disk, a.file)); err != nil {
 			return guestFault("add", err)
 		}
-		u.add(func() { v.unplug(ctx, guest, asDisk(a.disk, a.file)) })
+		u.add(func() { v.unplug(v.ctx, guest, asDisk(a.disk, a.file)) })
 	}
 	if grower, ok := guest.(Grower); ok {
 		for _, g := range p.grow {
@@ -168,6 +183,10 @@ func (v *VCenter) tell(ctx *simulator.Context, guest Guest, p *plan, u *undoing)
 			}
 		}
 	}
+	return v.tellRemoved(ctx, guest, p, u)
+}
+
+func (v *VCenter) tellRemoved(ctx *simulator.Context, guest Guest, p *plan, u *undoing) types.BaseMethodFault {
 	for _, r := range p.remove {
 		if p.moves(r.file.file) {
 			continue
@@ -175,8 +194,26 @@ func (v *VCenter) tell(ctx *simulator.Context, guest Guest, p *plan, u *undoing)
 		if err := guest.Unplug(ctx, asDisk(r.disk, r.file)); err != nil {
 			return guestFault("remove", err)
 		}
+		u.add(func() { v.undone(guest.Plug(v.ctx, asDisk(r.disk, r.file))) })
+	}
+	bus, ok := guest.(Bus)
+	for _, n := range p.removeBus {
+		if !ok {
+			break
+		}
+		if err := bus.RemoveController(ctx, n); err != nil {
+			return guestFault("remove", err)
+		}
+		u.add(func() { v.undone(bus.AddController(v.ctx, n)) })
 	}
 	return nil
+}
+
+// undone reports a step that could not be taken back.
+func (v *VCenter) undone(err error) {
+	if err != nil {
+		v.log.Error("failed reconfiguration could not be taken back", "err", err)
+	}
 }
 
 // moves says whether the file is both removed and added: it only changes its place, which no guest of the lab notices.
@@ -216,7 +253,11 @@ func asDisk(d *types.VirtualDisk, f diskFile) Disk {
 	if flat, ok := d.Backing.(*types.VirtualDiskFlatVer2BackingInfo); ok && uuid == "" {
 		uuid = flat.Uuid // the file is gone
 	}
-	return Disk{UUID: uuid, Backing: name, Extent: f.extent, Capacity: f.capacity}
+	out := Disk{UUID: uuid, Backing: name, Extent: f.extent, Capacity: f.capacity, Controller: int(d.ControllerKey - scsiKey)}
+	if d.UnitNumber != nil {
+		out.Unit = int(*d.UnitNumber)
+	}
+	return out
 }
 
 // needsInner says whether anything is left for vcsim to do.
@@ -302,24 +343,6 @@ func (v *VCenter) commit(ctx *simulator.Context, m machine, p plan) {
 		}
 	}
 	v.event(ctx, &types.VmReconfiguredEvent{VmEvent: v.vmEvent(m)})
-}
-
-// vmEvent returns what events about the machine have in common.
-func (v *VCenter) vmEvent(m machine) types.VmEvent {
-	e := types.VmEvent{Event: types.Event{
-		Vm:         &types.VmEventArgument{EntityEventArgument: types.EntityEventArgument{Name: m.name}, Vm: m.ref},
-		Datacenter: &types.DatacenterEventArgument{EntityEventArgument: types.EntityEventArgument{Name: Datacenter}, Datacenter: v.dc},
-	}}
-	if h, ok := v.reg.Get(m.host).(*simulator.HostSystem); ok {
-		e.Host = &types.HostEventArgument{EntityEventArgument: types.EntityEventArgument{Name: h.Name}, Host: m.host}
-	}
-	return e
-}
-
-// event posts the event as vCenter would.
-func (v *VCenter) event(ctx *simulator.Context, e types.BaseEvent) {
-	m := v.reg.EventManager()
-	v.reg.WithLock(ctx, m, func() { m.PostEvent(ctx, &types.PostEvent{This: m.Self, EventToPost: e}) })
 }
 
 // errGone is returned for a machine that is not in the inventory.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -45,7 +46,7 @@ func newServer(v *VCenter) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", s.addr, err)
 	}
-	s.cert, s.thumbprint, err = certify(s.caFile, host)
+	s.cert, s.thumbprint, err = certify(s.caFile, append(slices.Clone(v.opts.Names), host)...)
 	if err != nil {
 		return nil, fmt.Errorf("make certificates: %w", err)
 	}

@@ -37,7 +37,7 @@ func (q *queues) get(ref types.ManagedObjectReference) *queue {
 	return q.of[ref]
 }
 
-// job is the work of a task. ctx ends with the vCenter.
+// job is the work of a task. ctx ends with the vCenter, and with the life of the virtual machine that it is about.
 type job func(ctx *simulator.Context) (types.AnyType, types.BaseMethodFault)
 
 // taskSerial numbers tasks; vCenter's are task-N, the simulator's own tasks of the same registry count for themselves.
@@ -122,10 +122,16 @@ func (v *VCenter) work(ctx *simulator.Context, t *simulator.Task, op operation) 
 		info.StartTime, info.State = &now, types.TaskInfoStateRunning
 		ctx.Update(t, []types.PropertyChange{{Name: "info", Val: info}})
 	})
+	if op.entity.Type == "VirtualMachine" {
+		ctx.Context = v.process(op.entity).calls()
+	}
 	v.faults.delay(ctx, op.method)
 	result, fault := types.AnyType(nil), v.faults.next(op.method)
 	if fault == nil {
 		result, fault = op.run(ctx)
+	}
+	if fault != nil && ctx.Err() != nil && v.ctx.Err() == nil {
+		fault = withMessage(new(types.HostCommunication), "lab.died", "the virtual machine was killed while %s worked on it", op.method)
 	}
 	v.counts.finished(op.method, fault)
 	state, failure := types.TaskInfoStateSuccess, any(nil)

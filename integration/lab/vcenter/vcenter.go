@@ -1,5 +1,5 @@
 // Package vcenter is a simulated vCenter (govmomi's vcsim) with the rules that a real one has and vcsim lacks: disks
-// are locked by the virtual machine that runs with them, a device specification is checked as a whole before anything
+// are locked by the virtual machine that runs with them, hosts die and HA restarts what ran on them, a device specification is checked as a whole before anything
 // changes, disks have a size, a UUID and real extents, first class disks are attached as devices, storage policies are enforced and reported, accounts have
 // rights, and the service can be slow, full, faulty or gone.
 //
@@ -35,7 +35,8 @@ type Disk struct {
 	Unit       int // on the controller
 }
 
-// Guest is what runs inside a virtual machine, as far as its disks are concerned. Calls for one guest do not overlap.
+// Guest is what runs inside a virtual machine, as far as its disks are concerned. Calls for one guest do not overlap;
+// their context ends when the machine is killed or reset meanwhile, and they must end with it.
 type Guest interface {
 	// Plug makes the disk appear in the guest. An error undoes the whole reconfiguration.
 	Plug(ctx context.Context, d Disk) error
@@ -64,16 +65,22 @@ type Hardware struct {
 }
 
 // Powered is a guest with power of its own: a machine that boots and dies. A guest that is none is there whenever its virtual machine is on.
-// What the guest does to its own power, it tells by [VCenter.PoweredOff].
+// What the guest does to its own power, it tells by [VCenter.PoweredOff] or [VCenter.Crashed].
 type Powered interface {
 	Guest
 	// PowerOn boots the machine with this hardware. It returns when the machine runs, not when its guest is up.
 	PowerOn(ctx context.Context, hw Hardware) error
 	// PowerOff pulls the plug, of a frozen machine too: the guest's memory is lost, what it was told is written is not. It returns when nothing of
-	// the machine can write any more. Off already: nil.
+	// the machine can write any more. Off already: nil. It is called after a failed PowerOn too.
 	PowerOff(ctx context.Context) error
 	// Reset restarts the machine, asking nobody. Its hardware stays.
 	Reset(ctx context.Context) error
+}
+
+// Obedient is a guest that does what it is asked, as one with VMware's tools. It has not ended when the call returns.
+type Obedient interface {
+	Shutdown(ctx context.Context) error
+	Reboot(ctx context.Context) error
 }
 
 // Beating is a guest with heartbeats, as VMware's tools send them.
@@ -88,6 +95,7 @@ type VM struct {
 	BIOS     string // config.uuid
 	Instance string // config.instanceUuid
 	Guest    Guest  // nil: nobody notices what is plugged
+	Off      bool   // it is not powered on at the start
 }
 
 // Account is a user with the rights it has. The administrator has every right.
@@ -103,6 +111,12 @@ type Options struct {
 	Hosts    int          // hosts in the cluster; 0 means three
 	VMs      []VM         // on vsanDatastore, powered on, one per host in turn
 	Capacity int64        // bytes of each datastore; 0 means 1 TB for each host
+	// Names are names and addresses by which the vCenter is reached too: its certificate is valid for them.
+	Names []string
+	// HA is what the cluster does when hosts and machines die.
+	HA HA
+	// TimeScale is how many times as fast the times of HA pass; 0 means 1.
+	TimeScale float64
 	// Privileges are those of the plugin's account; nil means [PluginPrivileges].
 	Privileges []string
 	// Busy makes a second operation on a virtual machine fail with TaskInProgress; otherwise it waits for the first.
@@ -119,14 +133,15 @@ type VCenter struct {
 	reg     *simulator.Registry
 	content types.ServiceContent
 	dc      types.ManagedObjectReference
-	guests  map[types.ManagedObjectReference]Guest
+	cluster *cluster
+	journal journal
 	admin   Account
 	plugin  Account
 	server  *server
 
-	ctx  context.Context //nolint:containedctx // the life of the vCenter: tasks outlive the requests that started them
-	stop context.CancelFunc
-	wg   sync.WaitGroup // tasks
+	ctx context.Context //nolint:containedctx // the life of the vCenter: tasks outlive the requests that started them
+	end context.CancelFunc
+	wg  sync.WaitGroup // tasks
 
 	spbm *profiles
 
@@ -134,6 +149,8 @@ type VCenter struct {
 	faults  injector
 	queues  queues
 	tickets tickets
+
+	processes processes
 
 	hw       sync.Mutex              // guards what follows, and makes check-and-reserve of disk files one step
 	reserved map[string]reservation  // by file: disks that a running task is about to attach
@@ -146,14 +163,14 @@ type VCenter struct {
 func Start(ctx context.Context, opts Options) (*VCenter, error) {
 	v := &VCenter{
 		opts: opts, log: opts.Log,
-		guests:   map[types.ManagedObjectReference]Guest{},
 		reserved: map[string]reservation{}, applied: map[string]string{}, attached: map[association]string{},
 		datasets: map[string]*capacityUse{},
 	}
 	if v.log == nil {
 		v.log = slog.New(slog.DiscardHandler)
 	}
-	v.ctx, v.stop = context.WithCancel(context.WithoutCancel(ctx))
+	v.processes.of = map[types.ManagedObjectReference]*process{}
+	v.ctx, v.end = context.WithCancel(context.WithoutCancel(ctx))
 	v.admin = Account{User: "administrator@vsphere.local", Password: password()}
 	v.plugin = Account{User: "mooring@vsphere.local", Password: password()}
 	if err := v.build(ctx); err != nil {
@@ -164,6 +181,7 @@ func Start(ctx context.Context, opts Options) (*VCenter, error) {
 		return nil, err
 	}
 	v.server = srv
+	v.wg.Go(v.cluster.run)
 	if err := srv.start(); err != nil {
 		return nil, err
 	}
@@ -173,7 +191,7 @@ func Start(ctx context.Context, opts Options) (*VCenter, error) {
 // Close ends the service and the tasks that still run. Guests keep what was plugged into them.
 func (v *VCenter) Close() error {
 	err := v.server.stop()
-	v.stop()
+	v.end()
 	v.wg.Wait()
 	return err
 }
