@@ -70,6 +70,20 @@ endif
 test-unit: ## the tests that take seconds; what needs root is skipped without it
 	$(GO) test $(TESTFLAGS) $$($(GO) list ./... | grep -v /integration)
 
+# The suite builds the packages and the guests' programs itself. The images of the guests come first and are kept: their making is not part of the
+# suite's time. -p 1: one package's machines at a time, for two are all that two cores can bear.
+.PHONY: test-failover
+test-failover: build ## hosts that die, on QEMU machines: CI's cases; FULL=1 all, CASES=regexp some, SEED=n one schedule
+	@ROOT='$(ROOT)' .ci/setup machines
+	$(ROOT) $(GO) test -tags machines -p 1 -count=1 -timeout 60m ./integration/lab/... $(NOSKIP)
+	$(ROOT) env FULL='$(FULL)' CASES='$(CASES)' SEED='$(SEED)' $(GO) test -tags machines -count=1 -timeout $(if $(FULL)$(CASES),8h,60m) -v \
+		-run '^TestFailover' ./integration/failover
+
+.PHONY: measure
+measure: build ## what Mooring costs at a start, on QEMU machines: docs/performance.md
+	@ROOT='$(ROOT)' .ci/setup machines
+	$(ROOT) env MEASURE=1 ANCESTOR=1 $(GO) test -tags machines -count=1 -timeout 2h -v -run '^TestMeasure' ./integration/failover
+
 .PHONY: fuzz
 fuzz: ## each fuzz test for FUZZTIME (20s)
 	@for package in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r -n1 dirname | sort -u); do \

@@ -1,0 +1,244 @@
+//go:build machines
+
+package failover_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mooring-sh/mooring/integration/failover"
+)
+
+// scenario is one case of the suite.
+type scenario struct {
+	name string
+	what string // that is shown
+	ci   bool   // one of those that continuous integration runs
+	kind kind   // empty: [trixie]
+
+	setup  func(s *scene)
+	fault  func(s *scene)
+	expect func(s *scene)
+}
+
+// scenarios returns the whole table, in the order in which it is run: those that spend a machine come last.
+func scenarios() []scenario {
+	var all []scenario
+	for _, part := range [][]scenario{
+		hostCases(), machineCases(), takeoverCases(), pluginCases(), packageCases(), diskCases(), ancestorCases(), swarmCases(), lastCases(), olderCases(),
+	} {
+		all = append(all, part...)
+	}
+	return all
+}
+
+const (
+	randomInCI   = 2
+	randomInFull = 20
+)
+
+// selected returns the cases that the environment asks for: FULL=1 all, CASES=REGEXP those, else the eight of CI.
+func selected() ([]scenario, error) {
+	pattern, full := os.Getenv("CASES"), os.Getenv("FULL") != ""
+	re, err := regexp.Compile(pattern)
+	if err != nil {
+		return nil, fmt.Errorf("CASES: %w", err)
+	}
+	var out []scenario
+	for _, c := range append(scenarios(), randomScenarios(pattern != "" || full)...) {
+		if pattern == "" && (full || c.ci) || pattern != "" && re.MatchString(c.name) {
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+// randomScenarios are the schedules: with SEED=N that one alone, else fresh ones, whose seeds are their names.
+func randomScenarios(all bool) []scenario {
+	seeds := []uint64{}
+	if text := os.Getenv("SEED"); text != "" {
+		seed, err := strconv.ParseUint(text, 10, 64)
+		if err == nil {
+			seeds = append(seeds, seed)
+		}
+	} else {
+		n := randomInCI
+		if all {
+			n = randomInFull
+		}
+		first := uint64(time.Now().Unix()) % 1_000_000 * 100
+		for i := range n {
+			seeds = append(seeds, first+uint64(i))
+		}
+	}
+	var out []scenario
+	for _, seed := range seeds {
+		out = append(out, randomScenario(seed))
+	}
+	return out
+}
+
+// TestFailover runs the cases one after the other on one fleet, which is made anew when a case has spent or spoiled it.
+func TestFailover(t *testing.T) {
+	cases, err := selected()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cases) == 0 {
+		t.Fatalf("no case matches %q", os.Getenv("CASES"))
+	}
+	h := &harness{artefacts: artefactDir(t)}
+	defer h.close(t)
+	for i, c := range cases {
+		begun := time.Now()
+		say("%d/%d %s: %s", i+1, len(cases), c.name, c.what)
+		ok := t.Run(c.name, func(t *testing.T) { h.run(t, c) })
+		verdict := "ok"
+		if !ok {
+			verdict = "FAILED"
+		}
+		took := time.Since(begun).Round(time.Second)
+		say("%d/%d %s: %s in %s", i+1, len(cases), c.name, verdict, took)
+		h.results = append(h.results, fmt.Sprintf("| %s | %s | %s | %s |", c.name, c.what, verdict, took))
+	}
+}
+
+// say tells how far the suite is. It is not held back until a test has ended.
+func say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "failover: %s "+format+"\n", append([]any{time.Now().Format("15:04:05")}, args...)...)
+}
+
+// artefactDir is where failures leave what explains them.
+func artefactDir(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("ARTEFACTS")
+	if dir == "" {
+		dir = filepath.Join("..", "..", ".cache", "failover")
+	}
+	dir, err := filepath.Abs(filepath.Join(dir, strconv.Itoa(os.Getpid())))
+	if err == nil {
+		err = os.MkdirAll(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// harness keeps the fleet between cases.
+type harness struct {
+	artefacts string
+	fleets    int
+	fleet     *fleet
+	results   []string
+}
+
+func (h *harness) close(t *testing.T) {
+	t.Helper()
+	if h.fleet != nil {
+		if err := h.fleet.Close(); err != nil {
+			t.Errorf("close the lab: %v", err)
+		}
+		h.fleet = nil
+	}
+	table := "| case | what it shows | result | took |\n|---|---|---|---|\n" + strings.Join(h.results, "\n") + "\n"
+	name := filepath.Join(h.artefacts, "results.md")
+	if err := os.WriteFile(name, []byte(table), 0o644); err != nil {
+		t.Errorf("write the results: %v", err)
+	}
+	say("results: %s", name)
+	if !t.Failed() {
+		labs, err := filepath.Glob(filepath.Join(h.artefacts, "fleet*", "lab"))
+		if err != nil {
+			t.Error(err)
+		}
+		for _, lab := range labs {
+			_ = os.RemoveAll(lab) // disks that nobody will look at
+		}
+	}
+}
+
+// ready returns a fleet of that kind.
+func (h *harness) ready(ctx context.Context, t *testing.T, k kind) *fleet {
+	t.Helper()
+	if h.fleet != nil && h.fleet.kind == k {
+		return h.fleet
+	}
+	h.discard(t)
+	begun := time.Now()
+	h.fleets++
+	dir := filepath.Join(h.artefacts, fmt.Sprintf("fleet%d", h.fleets))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := newFleet(ctx, k, os.Stderr, dir)
+	if err != nil {
+		t.Fatalf("make the lab: %v", err)
+	}
+	say("%s are ready after %s", k, time.Since(begun).Round(time.Second))
+	h.fleet = f
+	return f
+}
+
+func (h *harness) discard(t *testing.T) {
+	t.Helper()
+	if h.fleet == nil {
+		return
+	}
+	if err := h.fleet.Close(); err != nil {
+		t.Errorf("close the lab: %v", err)
+	}
+	_ = os.RemoveAll(filepath.Join(h.fleet.dir, "lab")) // disks that nobody will look at
+	h.fleet = nil
+}
+
+// caseLimit is how long any case may take, clean-up included.
+const caseLimit = 20 * time.Minute
+
+func (h *harness) run(t *testing.T, c scenario) {
+	ctx, cancel := context.WithTimeout(t.Context(), caseLimit)
+	defer cancel()
+	if c.kind == "" {
+		c.kind = trixie
+	}
+	s := &scene{fleet: h.ready(ctx, t, c.kind), t: t, ctx: ctx, prefix: c.name}
+	defer func() {
+		if t.Failed() {
+			dir := filepath.Join(h.artefacts, c.name)
+			h.fleet.save(context.WithoutCancel(ctx), dir)
+			t.Logf("what helps to understand it is in %s", dir)
+		}
+		if t.Failed() || s.spent {
+			h.discard(t)
+		}
+	}()
+	s.begin()
+	c.setup(s)
+	s.brink()
+	c.fault(s)
+	c.expect(s)
+	s.check()
+	if !t.Failed() && !s.spent {
+		s.clear()
+		for _, do := range s.after {
+			do()
+		}
+	}
+}
+
+// randomScenario is the schedule of a seed as a case.
+func randomScenario(seed uint64) scenario {
+	plan := failover.Plan(seed, []string{one, two})
+	r := &random{plan: plan}
+	return scenario{
+		name: fmt.Sprintf("random-%d", seed), what: "what comes, comes: SEED=" + strconv.FormatUint(seed, 10), ci: true,
+		setup: r.setup, fault: r.fault, expect: r.expect,
+	}
+}

@@ -1,0 +1,97 @@
+//go:build machines
+
+package failover_test
+
+import (
+	"sync"
+	"time"
+
+	"github.com/mooring-sh/mooring/integration/failover"
+)
+
+// random carries out the schedule of a seed.
+type random struct {
+	plan   failover.Schedule
+	booted map[string]bool
+	hosts  []string // that were killed
+}
+
+func (r *random) setup(s *scene) {
+	say("the schedule:\n%s", r.plan)
+	r.booted = map[string]bool{}
+	for _, w := range r.plan.Writers {
+		v := s.volume(w.Machine, w.Volume, w.FSType)
+		s.write(v, "always")
+	}
+}
+
+// fault lets each step come at its time. Steps that last end by themselves, beside the ones that follow.
+func (r *random) fault(s *scene) {
+	begun := time.Now()
+	var lasting sync.WaitGroup
+	defer lasting.Wait()
+	for _, step := range r.plan.Steps {
+		s.pause(step.At - time.Since(begun))
+		say("  %s", step)
+		if step.Fault.Fatal() {
+			r.booted[step.Machine] = true
+		}
+		r.strike(s, step, &lasting)
+	}
+}
+
+func (r *random) strike(s *scene, step failover.Step, lasting *sync.WaitGroup) {
+	during := func(begin, end func() error) {
+		if err := begin(); err != nil {
+			s.t.Errorf("%s: %v", step, err)
+			return
+		}
+		lasting.Go(func() {
+			s.pause(step.For)
+			if err := end(); err != nil {
+				s.t.Errorf("end of %s: %v", step, err)
+			}
+		})
+	}
+	m := step.Machine
+	switch step.Fault {
+	case failover.HostKilled:
+		r.hosts = append(r.hosts, s.hostOf(m))
+		s.must(s.KillHost(s.hostOf(m)))
+	case failover.MachineReset:
+		s.must(s.Reset(m))
+	case failover.GuestPanic:
+		_, _ = s.try(m, "echo c >/proc/sysrq-trigger") // never returns
+	case failover.GuestFrozen:
+		during(s.VM(m).Freeze, s.VM(m).Thaw)
+	case failover.VCenterDown:
+		during(s.StopServing, s.StartServing)
+	case failover.VCenterSlow:
+		during(func() error { s.slow(2 * time.Second); return nil }, func() error { s.Clear(); return nil })
+	case failover.LinkCut:
+		during(func() error { return s.VM(m).Link(s.ctx, "vcenter", false) }, func() error { return s.VM(m).Link(s.ctx, "vcenter", true) })
+	case failover.PluginKilled:
+		_, _ = s.try(m, "systemctl kill -s KILL mooring-plugin") // the machine may be down
+	case failover.DockerKilled:
+		_, _ = s.try(m, "systemctl kill -s KILL docker") // the machine may be down
+	case failover.DockerRestart:
+		_, _ = s.try(m, "systemctl restart --no-block docker") // the machine may be down
+	case failover.WriterKilled:
+		_, _ = s.try(m, "docker ps -q | head -1 | xargs -r docker kill") // the machine may be down
+	}
+}
+
+// expect brings killed hosts back, and waits until all machines are up and every writer writes again.
+func (r *random) expect(s *scene) {
+	for vm := range r.booted {
+		s.rebooted(vm)
+	}
+	for _, host := range r.hosts {
+		_ = s.StartHost(host) // twice killed, once started
+	}
+	for _, vm := range s.Names() {
+		s.dockerUp(vm)
+	}
+	s.reviveKilled(r)
+	s.goOn()
+}
