@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"net"
 
 	"github.com/mooring-sh/mooring/internal/config"
@@ -18,6 +19,11 @@ func Sockets(ctx context.Context, cfg config.Config) ([2]net.Listener, error) {
 // Assign is assign, for the tests.
 func Assign(ctx context.Context, cfg config.Config, passed []net.Listener) ([2]net.Listener, error) {
 	return assign(ctx, cfg, passed)
+}
+
+// Watch is watch with the probes that the service has.
+func Watch(ctx context.Context, socks [2]net.Listener, log *slog.Logger) {
+	watch(ctx, []probe{listing(socks[0]), status(socks[1])}, log)
 }
 
 // Leaving is leaving, for the tests.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -86,7 +87,7 @@ func (s *service) serve(ctx context.Context) error {
 		return errors.Join(err, led.Close())
 	}
 	servers := []*http.Server{plugin.NewServer(d.Handler()), plugin.NewServer(d.AdminHandler(s.about()))}
-	err = s.untilStopped(ctx, servers, socks, d.Run)
+	err = s.untilStopped(ctx, servers, socks, d.Run, listing(socks[0]), status(socks[1]))
 	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
 	defer cancel()
 	if s.leaving(draining) {
@@ -135,7 +136,7 @@ func (s *service) serveNothing(ctx context.Context, socks [2]net.Listener, lost 
 		}
 	}
 	servers := []*http.Server{plugin.NewServer(plugin.Unanswered(s.log)), plugin.NewServer(plugin.LostHandler(s.about(), lost))}
-	return s.untilStopped(ctx, servers, socks, func(ctx context.Context) { <-ctx.Done() })
+	return s.untilStopped(ctx, servers, socks, func(ctx context.Context) { <-ctx.Done() }, status(socks[1]))
 }
 
 // rebuild makes the ledger anew.
@@ -167,17 +168,18 @@ func (s *service) driver(led *ledger.Ledger) (*plugin.Driver, error) {
 	}), nil
 }
 
-// untilStopped serves and runs until ctx ends or a server fails, then answers what is under way.
-func (s *service) untilStopped(ctx context.Context, servers []*http.Server, socks [2]net.Listener, loop func(context.Context)) error {
+// untilStopped serves and runs until ctx ends or a server fails, then answers what is under way. The probes are what must be answered meanwhile.
+func (s *service) untilStopped(ctx context.Context, servers []*http.Server, socks [2]net.Listener, loop func(context.Context), probes ...probe) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	failed := make(chan error, len(servers))
 	for i, srv := range servers {
 		go func() { failed <- srv.Serve(socks[i]) }()
 	}
-	looped := make(chan struct{})
-	go func() { defer close(looped); loop(ctx) }()
+	var loops sync.WaitGroup
+	loops.Go(func() { loop(ctx) })
 	notify(s.log, daemon.SdNotifyReady)
+	loops.Go(func() { watch(ctx, probes, s.log) })
 	running := len(servers)
 	var err error
 	select {
@@ -197,7 +199,7 @@ func (s *service) untilStopped(ctx context.Context, servers []*http.Server, sock
 		}
 	}
 	cancel()
-	<-looped
+	loops.Wait()
 	return err
 }
 
