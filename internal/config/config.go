@@ -164,7 +164,7 @@ func (c Config) check() error {
 }
 
 // Password returns the content of the password file without its last line break. A relative name is looked for in systemd's
-// credentials directory. The error wraps [mooring.ErrInvalid] and never shows the content.
+// credentials directory, where the service's unit leaves an empty one when there is no file. The error wraps [mooring.ErrInvalid] and never shows the content.
 func (v VCenter) Password() (string, error) {
 	file := v.PasswordFile
 	if !filepath.IsAbs(file) {
@@ -178,5 +178,9 @@ func (v VCenter) Password() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("vcenter.password_file: %w: %w", err, mooring.ErrInvalid)
 	}
-	return strings.TrimRight(string(data), "\r\n"), nil
+	password := strings.TrimRight(string(data), "\r\n")
+	if password == "" { // never sent: a directory locks accounts after a few wrong ones
+		return "", fmt.Errorf("vcenter.password_file: %s is empty: %w", file, mooring.ErrInvalid)
+	}
+	return password, nil
 }

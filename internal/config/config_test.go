@@ -86,6 +86,12 @@ func TestPasswordIsReadFromFileOrCredential(t *testing.T) {
 			t.Errorf("password of %s: got %q, %v", file, got, err)
 		}
 	}
+	if err := os.WriteFile(filepath.Join(dir, "empty"), []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (config.VCenter{PasswordFile: "empty"}).Password(); !errors.Is(err, mooring.ErrInvalid) {
+		t.Errorf("empty password: got %v, want ErrInvalid", err)
+	}
 	t.Setenv("CREDENTIALS_DIRECTORY", "")
 	if _, err := (config.VCenter{PasswordFile: "secret"}).Password(); !errors.Is(err, mooring.ErrInvalid) {
 		t.Errorf("password without directory: got %v, want ErrInvalid", err)
