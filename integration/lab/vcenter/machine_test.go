@@ -162,6 +162,20 @@ func (m *fakeMachine) RemoveController(_ context.Context, bus int) error {
 	return nil
 }
 
+func (m *fakeMachine) Freeze() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.note("freeze")
+	return nil
+}
+
+func (m *fakeMachine) Thaw() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.note("thaw")
+	return nil
+}
+
 // Heartbeat beats whenever somebody looks, unless the guest hangs.
 func (m *fakeMachine) Heartbeat() time.Time {
 	m.mu.Lock()

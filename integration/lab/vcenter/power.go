@@ -45,6 +45,12 @@ func (v *VCenter) begin(ctx *simulator.Context, p *process, m machine) types.Bas
 		return fault
 	}
 	if m.state == types.VirtualMachinePowerStateSuspended {
+		if guest, ok := p.guest.(Pausing); ok {
+			if err := guest.Thaw(); err != nil {
+				return guestFault("resume", err)
+			}
+		}
+		p.since = time.Now()
 		v.setPower(ctx, m, types.VirtualMachinePowerStatePoweredOn)
 		v.event(ctx, &types.VmResumingEvent{VmEvent: v.vmEvent(m)})
 		v.event(ctx, &types.VmPoweredOnEvent{VmEvent: v.vmEvent(m)})
@@ -127,16 +133,23 @@ func (v *VCenter) restart(p *process, m machine) error {
 	return v.boot(p, m)
 }
 
-// suspend stops the clock of a machine, which keeps its locks. The memory of a machine with power of its own cannot be kept.
+// suspend stops the clock of a machine, which keeps its locks. Of a machine with power of its own nothing is written down: it must be able to stand still.
 func (v *VCenter) suspend(ctx *simulator.Context, ref types.ManagedObjectReference) types.BaseMethodFault {
 	return v.exclusively(ref, func(p *process, m machine) types.BaseMethodFault {
-		if _, ok := p.guest.(Powered); ok {
+		_, powered := p.guest.(Powered)
+		guest, pausing := p.guest.(Pausing)
+		if powered && !pausing {
 			return withMessage(new(types.NotSupported), "lab.suspend", "the lab cannot keep the memory of %s", m.name)
 		}
 		if m.state != types.VirtualMachinePowerStatePoweredOn {
 			return powerFault(types.VirtualMachinePowerStateSuspended, m.state)
 		}
 		v.event(ctx, &types.VmSuspendingEvent{VmEvent: v.vmEvent(m)})
+		if pausing {
+			if err := guest.Freeze(); err != nil {
+				return guestFault("suspend", err)
+			}
+		}
 		v.setPower(ctx, m, types.VirtualMachinePowerStateSuspended)
 		v.event(ctx, &types.VmSuspendedEvent{VmEvent: v.vmEvent(m)})
 		return nil
@@ -240,7 +253,7 @@ func (v *VCenter) PowerOn(name string) error { return v.power(name, "power on", 
 // Reset restarts the machine of that name, as its reset button does.
 func (v *VCenter) Reset(name string) error { return v.power(name, "reset", v.reset) }
 
-// Suspend suspends the machine of that name, which cannot be one with power of its own.
+// Suspend suspends the machine of that name, if it has no power of its own or can stand still ([Pausing]).
 func (v *VCenter) Suspend(name string) error { return v.power(name, "suspend", v.suspend) }
 
 func (v *VCenter) power(name, verb string, do func(*simulator.Context, types.ManagedObjectReference) types.BaseMethodFault,

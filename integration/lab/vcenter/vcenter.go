@@ -89,6 +89,12 @@ type Beating interface {
 	Heartbeat() time.Time
 }
 
+// Pausing is a machine whose clock can be stopped, which is all that is seen of a suspended one: its memory stays where it is.
+type Pausing interface {
+	Freeze() error
+	Thaw() error
+}
+
 // VM describes a virtual machine of the inventory.
 type VM struct {
 	Name     string
@@ -157,6 +163,7 @@ type VCenter struct {
 	applied  map[string]string       // by disk UUID: the profile by which the object was placed
 	attached map[association]string  // the profile that was given with an attached disk
 	datasets map[string]*capacityUse // by datastore name
+	shelf    map[string]shelved      // by configuration file: machines that are out of the inventory
 }
 
 // Start builds the inventory and serves it until [VCenter.Close].
@@ -164,7 +171,7 @@ func Start(ctx context.Context, opts Options) (*VCenter, error) {
 	v := &VCenter{
 		opts: opts, log: opts.Log,
 		reserved: map[string]reservation{}, applied: map[string]string{}, attached: map[association]string{},
-		datasets: map[string]*capacityUse{},
+		datasets: map[string]*capacityUse{}, shelf: map[string]shelved{},
 	}
 	if v.log == nil {
 		v.log = slog.New(slog.DiscardHandler)
