@@ -104,3 +104,6 @@ func StillWrites(name string, connection types.VirtualMachineConnectionState, po
 ) error {
 	return stillWrites(machine{name: name, connection: connection, power: power}, host, vol)
 }
+
+// HAOf is haOf.
+var HAOf = haOf

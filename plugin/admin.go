@@ -41,6 +41,11 @@ func (d *Driver) AdminHandler(about About) http.Handler {
 		st.Version, st.VCenter.URL = about.Version, about.VCenter
 		reply(w, st)
 	})
+	mux.HandleFunc("GET "+admin.DoctorPath, func(w http.ResponseWriter, r *http.Request) {
+		res := d.doctor(r.Context())
+		res.Version = about.Version
+		reply(w, res)
+	})
 	mux.HandleFunc(admin.ReleasePattern, d.serveRelease)
 	mux.HandleFunc("POST "+admin.RebuildPath, func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, fmt.Errorf("rebuild the ledger: it can be read, and is not made anew: %w", mooring.ErrExists))

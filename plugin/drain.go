@@ -56,7 +56,7 @@ func (d *Driver) Drain(ctx context.Context) error {
 // held returns those who hold the record's volume.
 func (d *Driver) held(rec ledger.Record) []ledger.Holder {
 	hs := inBoot(rec.Holders, d.Boot)
-	if d.draining.Load() {
+	if d.draining.Load() && !d.Alive(d.current()) { // one that lives answers for those whom nobody knows
 		hs = slices.DeleteFunc(hs, func(h ledger.Holder) bool { return !d.Alive(h.Dockerd) })
 	}
 	return hs

@@ -24,7 +24,7 @@ var ErrDontKnow = errors.New("nobody here knows")
 // within the ten seconds in which the product says that vCenter is away.
 const lookupLimit = 1500 * time.Millisecond
 
-// Parts is what a Driver is made of. All are required but Containers, without which holders of an older dockerd stay, and Warnings.
+// Parts is what a Driver is made of. All are required but Containers, without which holders of an older dockerd stay, Warnings, and what only the doctor asks.
 type Parts struct {
 	Disks      Disks
 	Sidecars   Sidecars
@@ -36,6 +36,8 @@ type Parts struct {
 	Ledger     Ledger
 	Alive      func(ledger.Instance) bool // whether that dockerd still runs
 	Warnings   func() []Warning           // what vCenter refused and was done without, at present
+	Inspector  Inspector
+	Around     func(ctx context.Context, docker bool) Surroundings // docker: dockerd runs, and asking would not start it
 	Log        *slog.Logger
 }
 

@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/internal/admin"
 	"github.com/mooring-sh/mooring/internal/guest"
 	"github.com/mooring-sh/mooring/internal/ledger"
 )
@@ -36,3 +37,9 @@ func ParseStat(stat []byte) (ledger.Instance, error) { return parseStat(stat) }
 
 // Mounts is what the kernel says.
 type Mounts = map[mooring.Name]guest.Mount
+
+// Observed is what the doctor's checks are made from.
+type Observed = observed
+
+// Examine makes the doctor's checks.
+func Examine(o Observed) []admin.Check { return examine(o) }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 
+	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/internal/config"
 )
 
@@ -28,3 +29,9 @@ func Watch(ctx context.Context, socks [2]net.Listener, log *slog.Logger) {
 
 // Leaving is leaving, for the tests.
 func Leaving(jobs string) bool { return leaving(jobs) }
+
+// OrderedAfter is orderedAfter, for the tests.
+func OrderedAfter(properties string) mooring.Fact { return orderedAfter(properties) }
+
+// SocketsPassed is socketsPassed, for the tests.
+func SocketsPassed(env func(string) string) bool { return socketsPassed(env) }

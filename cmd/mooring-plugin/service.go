@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -39,6 +40,7 @@ type service struct {
 	engine  *docker.Engine
 	boot    mooring.BootID
 	vm      string
+	passed  bool // systemd holds the sockets
 }
 
 func newService(cfg config.Config, broken error, log *slog.Logger) (*service, error) {
@@ -58,7 +60,8 @@ func newService(cfg config.Config, broken error, log *slog.Logger) (*service, er
 		}
 	}
 	return &service{
-		cfg: cfg, broken: broken, log: log, guest: g, engine: engine, boot: boot, vm: vm,
+		passed: socketsPassed(os.Getenv),
+		cfg:    cfg, broken: broken, log: log, guest: g, engine: engine, boot: boot, vm: vm,
 		vcenter: newVCenter(cfg, vm, broken, log),
 	}, nil
 }
@@ -161,7 +164,8 @@ func (s *service) driver(led *ledger.Ledger) (*plugin.Driver, error) {
 	}
 	return plugin.New(plugin.Parts{
 		Disks: s.vcenter, Sidecars: s.vcenter, Attacher: s.vcenter, Releaser: s.vcenter,
-		Guest: s.guest, Devices: s.guest, Containers: s.engine, Ledger: led, Alive: plugin.Alive, Warnings: s.vcenter.Warnings, Log: s.log,
+		Guest: s.guest, Devices: s.guest, Containers: s.engine, Ledger: led, Alive: plugin.Alive, Warnings: s.vcenter.Warnings,
+		Inspector: s.vcenter, Around: s.around, Log: s.log,
 	}, plugin.Settings{
 		Boot: s.boot, Linger: s.cfg.Linger, BootLinger: s.cfg.BootLinger, Refresh: s.cfg.Refresh,
 		Moved: moved, Behind: led.Behind(),

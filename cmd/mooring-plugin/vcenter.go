@@ -18,6 +18,7 @@ type vcenter interface {
 	plugin.Sidecars
 	plugin.Attacher
 	plugin.Releaser
+	plugin.Inspector
 	Warnings() []plugin.Warning
 	Close(ctx context.Context) error
 }
@@ -92,6 +93,11 @@ func (u unusable) Detach(context.Context, ...mooring.Volume) error { return u.wh
 // Release says why vCenter cannot be used.
 func (u unusable) Release(context.Context, mooring.Volume, string) (bool, error) {
 	return false, u.why
+}
+
+// Inspect says why vCenter cannot be used.
+func (u unusable) Inspect(context.Context) (mooring.Inspection, error) {
+	return mooring.Inspection{}, u.why
 }
 
 // Machine says why vCenter cannot be used.

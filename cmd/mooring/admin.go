@@ -21,6 +21,8 @@ import (
 const (
 	// The plugin answers from its ledger, so a long wait means that it hangs.
 	adminTimeout = 15 * time.Second
+	// The doctor asks vCenter, systemd and Docker, and gives up on each in time.
+	doctorTimeout = time.Minute
 	// A rebuild of the ledger asks vCenter about every volume, one after the other, and a release waits for a machine that is busy.
 	workTimeout = 10 * time.Minute
 )

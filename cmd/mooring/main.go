@@ -44,6 +44,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case ctx.Err() != nil:
 		_, _ = io.WriteString(stderr, "mooring: interrupted\n")
 		return exitInterrupted
+	case errors.Is(err, errFindings):
+		return exitFindings
 	}
 	_, _ = io.WriteString(stderr, report(err))
 	return mooring.ExitCode(err)

@@ -17,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/cmd/internal/version"
 	command "github.com/mooring-sh/mooring/cmd/mooring"
 	"github.com/mooring-sh/mooring/internal/admin"
 )
@@ -33,6 +34,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv(admin.SocketEnv, filepath.Join(env.WorkDir, "admin.sock"))
+			env.Setenv("VERSION", version.String())
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each command sleeps for a second before it ends
 			return nil
 		},
@@ -88,15 +90,18 @@ func startPlugin(ts *testscript.TestScript, neg bool, args []string) {
 	var answers struct {
 		Volumes []admin.View    `json:"volumes"`
 		Status  json.RawMessage `json:"status"`
+		Doctor  json.RawMessage `json:"doctor"`
 		// Claims are the machines that have the disk of every volume: "off", or "silent" where the host does not answer.
 		Claims map[string]string `json:"claims"`
 	}
-	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &answers))
+	text := strings.ReplaceAll(ts.ReadFile(args[0]), "$VERSION", ts.Getenv("VERSION"))
+	ts.Check(json.Unmarshal([]byte(text), &answers))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+admin.VolumesPath, func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(admin.Volumes{Volumes: answers.Volumes})
 	})
 	mux.HandleFunc("GET "+admin.StatusPath, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(answers.Status) })
+	mux.HandleFunc("GET "+admin.DoctorPath, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(answers.Doctor) })
 	mux.HandleFunc(admin.VolumePattern, func(w http.ResponseWriter, r *http.Request) {
 		name := mooring.Name(r.PathValue("name"))
 		for _, v := range answers.Volumes {

@@ -20,6 +20,7 @@ const rootExits = `EXIT STATUS
   0    done
   1    an error that was not foreseen
   2    invalid: a wrong option, name, policy or configuration
+  3    doctor found something that wants a cure
   10   not found
   11   exists already, and differs
   12   in use: the message names by whom
@@ -42,7 +43,7 @@ func newRoot() *cobra.Command {
 	root.SilenceUsage = true
 	root.SetVersionTemplate("mooring {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%v", err) })
-	root.AddCommand(newPolicy(), newVolume(), newStatus(), newLedger(), newVersion(), newManual())
+	root.AddCommand(newPolicy(), newVolume(), newStatus(), newDoctor(), newLedger(), newVersion(), newManual())
 	return root
 }
 

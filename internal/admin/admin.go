@@ -23,6 +23,7 @@ const SocketEnv = "MOORING_ADMIN_SOCKET"
 const (
 	VolumesPath = "/v1/volumes"        // GET: Volumes
 	StatusPath  = "/v1/status"         // GET: Status
+	DoctorPath  = "/v1/doctor"         // GET: Doctor; asks vCenter
 	RebuildPath = "/v1/ledger/rebuild" // POST: Rebuilt; served only while no generation of the ledger can be read
 )
 
@@ -145,6 +146,37 @@ type VCenter struct {
 	Reachable bool   `json:"reachable"`
 	Error     string `json:"error"` // why not; empty when reachable
 }
+
+// Doctor answers [DoctorPath].
+type Doctor struct {
+	Version string  `json:"version"` // of the plugin
+	VM      string  `json:"vm"`
+	Checks  []Check `json:"checks"`
+}
+
+// Check is one thing that was looked at.
+type Check struct {
+	Code   string `json:"code"` // stable, for scripts
+	Result Result `json:"result"`
+	Title  string `json:"title"` // a few words
+	Text   string `json:"text"`  // what was found
+	Cure   string `json:"cure,omitempty"`
+}
+
+// Result says what a check came to.
+type Result string
+
+// The results.
+const (
+	Fine   Result = "ok"
+	Note   Result = "note"    // as it should be, and worth knowing
+	Untold Result = "unknown" // nobody here may or can say
+	Warns  Result = "warning" // everything works, and will not always
+	Fails  Result = "failing" // something does not work
+)
+
+// Wants reports whether somebody should do something about the result.
+func (r Result) Wants() bool { return r == Warns || r == Fails }
 
 // Release asks for the removal of a volume's disk from the configuration of a machine that is powered off.
 type Release struct {

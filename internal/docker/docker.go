@@ -1,4 +1,4 @@
-// Package docker asks Docker's API the one thing that the plugin cannot know: which volumes running containers use.
+// Package docker asks Docker's API what the plugin cannot know: which volumes running containers use, and whether those outlive the daemon.
 //
 // It only reads. A daemon that cannot be reached is [mooring.ErrUnavailable].
 package docker
@@ -30,6 +30,21 @@ func New(host string) (*Engine, error) {
 		return nil, fmt.Errorf("docker host %q: %w: %w", host, err, mooring.ErrInvalid)
 	}
 	return &Engine{api: api, turn: make(chan struct{}, 1)}, nil
+}
+
+// LiveRestore returns whether containers outlive the daemon.
+func (e *Engine) LiveRestore(ctx context.Context) (bool, error) {
+	select {
+	case e.turn <- struct{}{}:
+		defer func() { <-e.turn }()
+	case <-ctx.Done():
+		return false, fmt.Errorf("ask Docker for its settings: %w: %w", ctx.Err(), mooring.ErrUnavailable)
+	}
+	info, err := e.api.Info(ctx)
+	if err != nil {
+		return false, fmt.Errorf("ask Docker for its settings: %w: %w", err, mooring.ErrUnavailable)
+	}
+	return info.LiveRestoreEnabled, nil
 }
 
 // Running returns the names of the containers that run, are paused or restart, by the volumes of our driver that they use.

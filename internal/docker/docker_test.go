@@ -50,6 +50,25 @@ func TestRunningMayBeAskedAtTheSameTime(t *testing.T) {
 	all.Wait()
 }
 
+// Whether containers outlive the daemon is said as the daemon says it; without one nobody knows.
+func TestLiveRestore(t *testing.T) {
+	for answer, want := range map[string]bool{`{"LiveRestoreEnabled": true}`: true, `{}`: false} {
+		mux := http.NewServeMux()
+		mux.HandleFunc("/_ping", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Api-Version", "1.41") })
+		mux.HandleFunc("/v1.41/info", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(answer)) })
+		if got, err := serve(t, mux).LiveRestore(t.Context()); err != nil || got != want {
+			t.Errorf("%s: got %t, %v, want %t", answer, got, err, want)
+		}
+	}
+	e, err := docker.New("unix://" + filepath.Join(t.TempDir(), "docker.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.LiveRestore(t.Context()); !errors.Is(err, mooring.ErrUnavailable) {
+		t.Errorf("without a daemon: got %v, want ErrUnavailable", err)
+	}
+}
+
 // The plugin waits for a daemon that is not up yet, so it must be able to tell that case from others.
 func TestRunningIsUnavailableWithoutDaemon(t *testing.T) {
 	e, err := docker.New("unix://" + filepath.Join(t.TempDir(), "docker.sock"))
