@@ -105,7 +105,7 @@ func ancestorCases() []scenario {
 				s.dockerUp(one)
 				s.goOn()
 				s.await(soon, "five hold the volume", func() bool { return len(s.view(one, v).Holders) == 5 })
-				if got := s.sh(one, fmt.Sprintf("docker exec share-0 /writer ls /data")); strings.Count(got, "by-") != 4 {
+				if got := s.sh(one, "docker exec share-0 /writer ls /data"); strings.Count(got, "by-") != 4 {
 					s.t.Errorf("a container sees %q, want what all four wrote", got)
 				}
 				s.refused(one, "docker volume rm "+v.name, "in use")

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -57,7 +58,7 @@ func (s *scene) manyDisks(n int) {
 	var script strings.Builder
 	mounts := map[int]string{}
 	for i := range n {
-		v := &vol{name: fmt.Sprintf("%s-%02d", s.prefix, i), machine: one, fs: "ext4", labels: map[string]string{"n": fmt.Sprint(i)}}
+		v := &vol{name: fmt.Sprintf("%s-%02d", s.prefix, i), machine: one, fs: "ext4", labels: map[string]string{"n": strconv.Itoa(i)}}
 		s.volumes = append(s.volumes, v)
 		fmt.Fprintln(&script, v.create())
 		mounts[i/15] += fmt.Sprintf(" -v %s:/v/%d", v.name, i)

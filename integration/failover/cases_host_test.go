@@ -18,7 +18,7 @@ func hostCases() []scenario {
 			what:   "HA restarts the machine elsewhere; its containers run again with their data, and both journals are replayed",
 			setup:  func(s *scene) { s.pair(one) },
 			fault:  func(s *scene) { s.killUncleanly(one) },
-			expect: func(s *scene) { s.backElsewhere(one); s.replayed(one) },
+			expect: func(s *scene) { s.backElsewhere(one); s.replayed(one); s.wrote(one, "VmRestartedByHA", 1) },
 		},
 		{
 			name: "host-killed-vcenter-down", ci: true,
@@ -159,14 +159,14 @@ func (s *scene) backElsewhere(vm string) {
 func (s *scene) killUncleanly(vm string) {
 	s.t.Helper()
 	s.killHost(vm)
-	const incompat, recover = 1024 + 0x60, 0x4
+	const incompat, needsRecovery = 1024 + 0x60, 0x4
 	var b [4]byte
 	f, err := os.Open(s.extent(s.t, s.volumes[0].name))
 	s.must(err)
 	defer f.Close() //nolint:errcheck // only read
 	_, err = f.ReadAt(b[:], incompat)
 	s.must(err)
-	if binary.LittleEndian.Uint32(b[:])&recover == 0 {
+	if binary.LittleEndian.Uint32(b[:])&needsRecovery == 0 {
 		s.t.Errorf("the filesystem of %s does not need its journal: the case shows nothing", s.volumes[0].name)
 	}
 }
@@ -215,7 +215,7 @@ func (s *scene) damagedAlone(vm string) {
 }
 
 // reviveKilled starts the containers again that a schedule has killed by hand: dockerd does not, for somebody wanted them down.
-func (s *scene) reviveKilled(r *random) {
+func (s *scene) reviveKilled() {
 	s.t.Helper()
 	for _, vm := range s.Names() {
 		s.sh(vm, "docker ps -aq --filter status=exited | xargs -r docker start >/dev/null")

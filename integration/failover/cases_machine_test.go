@@ -14,9 +14,9 @@ func machineCases() []scenario {
 	return []scenario{
 		{
 			name: "machine-reset", what: "a reset of the machine: the same as a dead host, on the same host",
-			setup:  func(s *scene) { s.pair(one) },
-			fault:  func(s *scene) { s.must(s.Reset(one)) },
-			expect: func(s *scene) { s.backElsewhere(one) },
+			setup:  func(s *scene) { s.pair(two) },
+			fault:  func(s *scene) { s.must(s.Reset(two)) },
+			expect: func(s *scene) { s.backElsewhere(two) },
 		},
 		{
 			name: "guest-panic", ci: true,

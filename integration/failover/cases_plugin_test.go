@@ -128,19 +128,22 @@ func (s *scene) copyPackage(vm, deb string) {
 func (s *scene) killOften() {
 	s.t.Helper()
 	mounts := s.mounts()
-	out := s.sh(one, writerBinary+` knock /run/docker/plugins/vmdk.sock 20s >/run/knocked 2>&1 & knock=$!
+	out := s.sh(one, writerBinary+` knock /run/docker/plugins/vmdk.sock 120s >/run/knocked 2>&1 & knock=$!
 cat >/run/ask.sh <<'END'
 while test ! -e /run/ask.stop; do timeout 60 docker volume ls >/dev/null 2>/run/ask.out || cat /run/ask.out >>/run/ask.failed; done
 END
 rm -f /run/ask.stop /run/ask.failed; sh /run/ask.sh & ask=$!
-began=$(date +%s%N); killed=0
+now() { date +%s%N; }
+began=$(now); killed=0
 while test $killed -lt 30; do
-	if systemctl kill -s KILL mooring-plugin 2>/dev/null; then killed=$((killed+1)); fi
-	next=$(( began + killed * 330000000 )); now=$(date +%s%N)
-	if test $now -lt $next; then sleep $(awk "BEGIN {print ($next-$now)/1e9}"); fi
+	pid=$(systemctl show -P MainPID mooring-plugin)
+	if test "$pid" -gt 0 && test "$pid" != "$last" && kill -9 $pid 2>/dev/null; then killed=$((killed+1)) last=$pid; fi
+	left=$(( began + killed * 330000000 - $(now) ))
+	if test $left -gt 0; then sleep $(awk "BEGIN {print $left/1e9}"); fi
 done
-echo killed $killed in $(( ($(date +%s%N) - began) / 1000000000 )) s
-wait $knock || { cat /run/knocked; exit 1; }
+echo killed $killed times in $(( ($(now) - began) / 1000000000 )) s
+until systemctl is-active -q mooring-plugin; do sleep 0.1; done
+kill $knock; wait $knock || { cat /run/knocked; exit 1; }
 touch /run/ask.stop; wait $ask
 cat /run/knocked; cat /run/ask.failed 2>/dev/null || true`)
 	s.t.Log(out)

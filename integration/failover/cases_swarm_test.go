@@ -4,6 +4,7 @@ package failover_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -92,7 +93,7 @@ func (s *scene) replicas(v *vol, n int) {
 	s.t.Helper()
 	s.await(soon, fmt.Sprintf("%d replicas run", n), func() bool {
 		out, _ := s.try(one, "docker ps -q --filter name="+v.name+" | wc -l")
-		return out == fmt.Sprint(n)
+		return out == strconv.Itoa(n)
 	})
 }
 

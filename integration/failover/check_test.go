@@ -263,5 +263,10 @@ func (s *scene) clear() {
 		if !v.gone {
 			s.sh(v.machine, "docker volume rm "+v.name+" >/dev/null")
 		}
+		for _, vm := range s.Names() {
+			if vm != v.machine && s.on(vm) { // its dockerd may know the name, too
+				_, _ = s.try(vm, "docker volume rm "+v.name+" >/dev/null 2>&1")
+			}
+		}
 	}
 }

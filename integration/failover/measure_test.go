@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -198,7 +199,7 @@ func (s *scene) report(sides []side, got map[string][]times) string {
 			plugin = fmt.Sprintf("%.1f s", m.plugin.Seconds())
 		}
 		if side.calls {
-			calls = fmt.Sprint(m.calls)
+			calls = strconv.Itoa(m.calls)
 		}
 		fmt.Fprintf(&b, "| %s | %s | %.1f s (%s) | %.2f | %s |\n", side.name, plugin, m.containers.Seconds(), strings.Join(each, ", "), m.containers.Seconds()/base, calls)
 	}

@@ -92,6 +92,6 @@ func (r *random) expect(s *scene) {
 	for _, vm := range s.Names() {
 		s.dockerUp(vm)
 	}
-	s.reviveKilled(r)
+	s.reviveKilled()
 	s.goOn()
 }

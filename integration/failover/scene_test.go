@@ -83,7 +83,7 @@ func (s *scene) sh(vm, script string) string {
 }
 
 // refused runs a script that must fail and say this.
-func (s *scene) refused(vm, script string, want ...string) string {
+func (s *scene) refused(vm, script string, want ...string) {
 	s.t.Helper()
 	out, err := s.try(vm, script+" 2>&1")
 	if err == nil {
@@ -95,7 +95,6 @@ func (s *scene) refused(vm, script string, want ...string) string {
 			s.t.Errorf("%s: %s: got %q, want it to say %q", vm, script, text, w)
 		}
 	}
-	return text
 }
 
 // await waits until ok holds.
@@ -141,14 +140,14 @@ func (s *scene) plan(vm, short, fs string) *vol {
 }
 
 func (v *vol) create(options ...string) string {
-	script := "docker volume create --driver=vmdk -o size=512mb -o fstype=" + v.fs
+	words := []string{"docker volume create --driver=vmdk -o size=512mb -o fstype=" + v.fs}
 	for _, o := range options {
-		script += " -o '" + o + "'"
+		words = append(words, "-o '"+o+"'")
 	}
 	for key, value := range v.labels {
-		script += " --label " + key + "=" + value
+		words = append(words, "--label "+key+"="+value)
 	}
-	return script + " " + v.name + " >/dev/null"
+	return strings.Join(append(words, v.name, ">/dev/null"), " ")
 }
 
 // run is the command that starts the volume's writer.
@@ -297,15 +296,18 @@ func (s *scene) notAgain(vm string, what ...string) {
 	}
 }
 
-// wrote returns the events of that type that vCenter has written since the case began, about that machine or host.
-func (s *scene) wrote(kind, about string) int {
+// wrote fails the case unless vCenter has written so many events of that type about the machine since the case began.
+func (s *scene) wrote(vm, kind string, want int) {
+	s.t.Helper()
 	n := 0
 	for _, e := range s.Events()[s.events:] {
-		if strings.Contains(e.Type, kind) && (e.VM == about || e.Host == about || about == "") {
+		if strings.Contains(e.Type, kind) && e.VM == vm {
 			n++
 		}
 	}
-	return n
+	if n != want {
+		s.t.Errorf("vCenter wrote %d events %s of %s, want %d", n, kind, vm, want)
+	}
 }
 
 // is says that the machine's Docker is of that version.

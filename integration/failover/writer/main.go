@@ -43,48 +43,45 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	if len(args) < 1 {
-		return errors.New("say what to do: write, dump, hold, put, get or ls")
-	}
-	switch verb, args := args[0], args[1:]; {
-	case verb == "write" && len(args) >= 2:
-		interval := 50 * time.Millisecond
-		if len(args) > 2 {
-			var err error
-			if interval, err = time.ParseDuration(args[2]); err != nil {
+	verbs := map[string]struct {
+		least int // arguments
+		do    func(context.Context, []string) error
+	}{
+		"write": {2, func(ctx context.Context, args []string) error {
+			interval, err := time.ParseDuration(append(args, "50ms")[2])
+			if err != nil {
 				return err
 			}
-		}
-		return write(ctx, args[0], args[1], interval)
-	case verb == "dump" && len(args) > 0:
-		for _, dir := range args {
-			if err := dump(dir, os.Stdout); err != nil {
-				return fmt.Errorf("dump %s: %w", dir, err)
+			return write(ctx, args[0], args[1], interval)
+		}},
+		"dump": {1, func(_ context.Context, args []string) error {
+			for _, dir := range args {
+				if err := dump(dir, os.Stdout); err != nil {
+					return fmt.Errorf("dump %s: %w", dir, err)
+				}
 			}
-		}
-		return nil
-	case verb == "hold":
-		return hold(ctx, strings.Join(args, "-"))
-	case verb == "knock" && len(args) == 2:
-		long, err := time.ParseDuration(args[1])
-		if err != nil {
-			return err
-		}
-		return knock(ctx, args[0], long)
-	case verb == "put" && len(args) == 2:
-		return put(args[0], args[1])
-	case verb == "get" && len(args) == 1:
-		b, err := os.ReadFile(args[0])
-		if err != nil {
-			return err
-		}
-		_, err = os.Stdout.Write(b)
-		return err
-	case verb == "ls" && len(args) == 1:
-		return list(args[0])
-	default:
-		return fmt.Errorf("%s with %d arguments is not known", verb, len(args))
+			return nil
+		}},
+		"hold": {0, func(ctx context.Context, args []string) error { return hold(ctx, strings.Join(args, "-")) }},
+		"knock": {2, func(ctx context.Context, args []string) error {
+			long, err := time.ParseDuration(args[1])
+			if err != nil {
+				return err
+			}
+			return knock(ctx, args[0], long)
+		}},
+		"put": {2, func(_ context.Context, args []string) error { return put(args[0], args[1]) }},
+		"get": {1, func(_ context.Context, args []string) error { return get(args[0]) }},
+		"ls":  {1, func(_ context.Context, args []string) error { return list(args[0]) }},
 	}
+	if len(args) == 0 {
+		return errors.New("say what to do: write, dump, hold, knock, put, get or ls")
+	}
+	verb, ok := verbs[args[0]]
+	if !ok || len(args)-1 < verb.least {
+		return fmt.Errorf("%s with %d arguments is not known", args[0], len(args)-1)
+	}
+	return verb.do(ctx, args[1:])
 }
 
 // hold is a service that needs its volume and does nothing with it.
@@ -136,6 +133,15 @@ func put(name, text string) error {
 	}
 	_, err = f.WriteString(text + "\n")
 	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func get(name string) error {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	_, err = os.Stdout.Write(b)
+	return err
 }
 
 func list(dir string) error {
