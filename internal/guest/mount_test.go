@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -100,6 +101,18 @@ func TestUnmountedDirectoryCannotBeWritten(t *testing.T) {
 		t.Errorf("%s: %v, %v, want 0700", m.mounts, fi.Mode(), err)
 	}
 	m.mustOpen(t, d) // twice on one directory
+	m.mustClose(t, d)
+	if dirs, err := m.Writable(); err != nil || len(dirs) != 0 {
+		t.Errorf("writable: got %v, %v, want none", dirs, err)
+	}
+	open := filepath.Join(m.mounts, "open") // what a person made, say
+	if err := os.Mkdir(open, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	m.mustOpen(t, d) // what is mounted there is not looked at
+	if dirs, err := m.Writable(); err != nil || !slices.Equal(dirs, []string{open}) {
+		t.Errorf("writable: got %v, %v, want %s", dirs, err, open)
+	}
 	m.mustClose(t, d)
 	if err := m.Forget(d.Name); err != nil {
 		t.Fatal(err)
