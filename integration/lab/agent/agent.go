@@ -51,10 +51,10 @@ const (
 	kindCredit                   // both: so many bytes were taken from the job's stream
 )
 
-// urgent frames overtake the bytes of streams.
+// urgent frames overtake the bytes of streams. kindKill does not: it would overtake the start of what it is to end.
 func (k kind) urgent() bool {
 	switch k {
-	case kindHello, kindWelcome, kindBeat, kindCredit, kindKill:
+	case kindHello, kindWelcome, kindBeat, kindCredit:
 		return true
 	default:
 		return false

@@ -25,7 +25,8 @@ var errGone = fmt.Errorf("the agent of the guest is gone: %w", mooring.ErrUnavai
 // Client is the host's half. Its methods may be called from any goroutine.
 type Client struct {
 	opts  Options
-	conn  io.ReadWriteCloser
+	conn  io.ReadWriter
+	hang  func() error // closes the connection; once
 	out   *queue[frame]
 	lines *queue[string]
 	stop  context.CancelCauseFunc
@@ -44,7 +45,7 @@ type Client struct {
 
 // NewClient talks over conn, which it owns from now on, until [Client.Close] or until the connection ends.
 func NewClient(ctx context.Context, conn io.ReadWriteCloser, opts Options) *Client {
-	c := &Client{opts: opts, conn: conn, out: newQueue[frame](), lines: newQueue[string](), jobs: map[uint32]*job{}}
+	c := &Client{opts: opts, conn: conn, hang: sync.OnceValue(conn.Close), out: newQueue[frame](), lines: newQueue[string](), jobs: map[uint32]*job{}}
 	c.ctx, c.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	c.wg.Go(func() { c.end(send(c.ctx, conn, c.out)) })
 	c.wg.Go(func() { c.end(c.receive()) })
@@ -55,7 +56,7 @@ func NewClient(ctx context.Context, conn io.ReadWriteCloser, opts Options) *Clie
 // Close ends the connection and all jobs, and waits for the client's goroutines.
 func (c *Client) Close() error {
 	c.stop(errGone)
-	err := c.conn.Close()
+	err := c.hang()
 	c.wg.Wait()
 	c.Forget()
 	return err
@@ -64,7 +65,7 @@ func (c *Client) Close() error {
 // end makes the end of one half the end of both.
 func (c *Client) end(err error) {
 	c.stop(errors.Join(errGone, err))
-	_ = c.conn.Close() // so that the other half ends too; the first error is the cause
+	_ = c.hang() // so that the other half ends too; the first error is the cause
 	c.Forget()
 }
 

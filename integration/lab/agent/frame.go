@@ -41,6 +41,9 @@ func appendFrame(wire []byte, f frame) []byte {
 // appendStuffed appends raw without its zeros: each block begins with the distance to the next zero, 255 for 254 bytes without one.
 func appendStuffed(wire, raw []byte) []byte {
 	for {
+		for len(raw) > 0 && raw[0] == 0 { // disks are full of zeros: they must not be slow
+			wire, raw = append(wire, 1), raw[1:]
+		}
 		n := bytes.IndexByte(raw[:min(len(raw), 254)], 0)
 		switch {
 		case n >= 0:
@@ -63,7 +66,9 @@ func unstuff(wire []byte) (raw []byte, ok bool) {
 			return nil, false
 		}
 		n := int(wire[0])
-		raw = append(raw, wire[1:n]...)
+		if n > 1 {
+			raw = append(raw, wire[1:n]...)
+		}
 		wire = wire[n:]
 		if len(wire) == 0 {
 			return raw, n != 255
