@@ -29,9 +29,14 @@ func shadowed(kind, method string) bool {
 	case "VirtualMachine":
 		switch method {
 		case "ReconfigVM_Task", "PowerOnVM_Task", "PowerOffVM_Task", "ResetVM_Task", "SuspendVM_Task", "ShutdownGuest", "RebootGuest",
-			"StandbyGuest", "Destroy_Task", "AttachDisk_Task", "DetachDisk_Task":
+			"StandbyGuest", "Destroy_Task", "UnregisterVM", "AttachDisk_Task", "DetachDisk_Task", "CreateSnapshot_Task",
+			"CreateSnapshotEx_Task", "RevertToCurrentSnapshot_Task", "CloneVM_Task", "MigrateVM_Task", "RelocateVM_Task":
 			return true
 		}
+	case "VirtualMachineSnapshot":
+		return method == "RevertToSnapshot_Task"
+	case "Folder":
+		return method == "RegisterVM_Task"
 	case "HostSystem":
 		switch method {
 		case "EnterMaintenanceMode_Task", "ExitMaintenanceMode_Task", "DisconnectHost_Task", "ReconnectHost_Task":

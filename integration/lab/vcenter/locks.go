@@ -38,7 +38,7 @@ type machine struct {
 	state   types.VirtualMachinePowerState // as the inventory has it
 	version string                         // config.changeVersion
 	devices []types.BaseVirtualDevice
-	config  struct{ bios, instance, hardware, folder string }
+	config  struct{ bios, instance, hardware, folder, vmx string }
 	memory  int32
 }
 
@@ -61,7 +61,8 @@ func (v *VCenter) look(ref types.ManagedObjectReference) (machine, bool) {
 		m.version, m.memory = vm.Config.ChangeVersion, vm.Config.Hardware.MemoryMB
 		m.devices = append(m.devices, vm.Config.Hardware.Device...)
 		m.config.bios, m.config.instance, m.config.hardware = vm.Config.Uuid, vm.Config.InstanceUuid, vm.Config.Version
-		m.config.folder = folderOf(vm.Config.Files.VmPathName)
+		m.config.vmx = vm.Config.Files.VmPathName
+		m.config.folder = folderOf(m.config.vmx)
 	})
 	return m, true
 }

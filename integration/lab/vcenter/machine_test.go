@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/property"
+	"github.com/vmware/govmomi/vim25/types"
 
 	"github.com/mooring-sh/mooring/integration/lab/vcenter"
 )
@@ -313,5 +315,55 @@ func (f *farm) wantEvents(vm string, want map[string]int) {
 		if got[kind] != n {
 			f.t.Errorf("%d events %s of %q, want %d", got[kind], kind, vm, n)
 		}
+	}
+}
+
+var errBoom = errors.New("boom")
+
+// obedient is a machine whose guest has tools.
+type obedient struct{ *fakeMachine }
+
+func (o *obedient) Shutdown(context.Context) error {
+	o.set(func(m *fakeMachine) { m.note("asked to end") })
+	return nil
+}
+
+func (o *obedient) Reboot(context.Context) error {
+	o.set(func(m *fakeMachine) { m.note("asked to boot") })
+	return nil
+}
+
+// watch waits for updates of the properties of the machine, as a client does, and returns what returns the values seen so far.
+func (f *farm) watch(ref types.ManagedObjectReference, paths ...string) func() []string {
+	f.t.Helper()
+	var mu sync.Mutex
+	var got []string
+	ctx, cancel := context.WithCancel(f.t.Context())
+	begun, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		first := sync.OnceFunc(func() { close(begun) })
+		_ = property.Wait(ctx, property.DefaultCollector(f.c.Client), ref, paths, func(changes []types.PropertyChange) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, c := range changes {
+				got = append(got, fmt.Sprint(c.Val))
+			}
+			select {
+			case <-begun:
+			default:
+				got = nil // what it was before
+			}
+			first()
+			return false
+		})
+		first()
+	}()
+	f.t.Cleanup(func() { cancel(); <-done })
+	<-begun
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(got)
 	}
 }

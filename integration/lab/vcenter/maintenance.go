@@ -112,7 +112,7 @@ func (v *VCenter) evacuate(ctx *simulator.Context, h *host, all bool) types.Base
 		if to == nil {
 			return nowhere(m)
 		}
-		if fault := v.migrate(ctx, m.ref, to, true); fault != nil {
+		if fault := v.migrate(ctx, m.ref, to); fault != nil {
 			return fault
 		}
 	}
@@ -141,33 +141,6 @@ func (c *cluster) fits(moving []machine) types.BaseMethodFault {
 
 func nowhere(m machine) types.BaseMethodFault {
 	return withMessage(new(types.NoCompatibleHost), "lab.capacity", "no other host has room for the virtual machine %s", m.name)
-}
-
-// migrate moves a machine to another host while it runs: only the inventory changes, and whose death is the machine's.
-func (v *VCenter) migrate(ctx *simulator.Context, ref types.ManagedObjectReference, to *host, drs bool) types.BaseMethodFault {
-	q := v.queues.get(ref)
-	q.Lock()
-	defer q.Unlock()
-	return v.exclusively(ref, func(_ *process, m machine) types.BaseMethodFault {
-		if fault := v.reachable(to.ref); fault != nil {
-			return fault
-		}
-		e := v.vmEvent(m)
-		from := *e.Host
-		if m.on {
-			v.event(ctx, &types.VmBeingHotMigratedEvent{VmEvent: v.vmEventf(m, "Hot migrating %s from %s to %s", m.name, from.Name, to.name), DestHost: to.argument()})
-		}
-		v.register(ctx, m, to.ref)
-		moved := types.VmMigratedEvent{VmEvent: e, SourceHost: from, SourceDatacenter: e.Datacenter, SourceDatastore: e.Ds}
-		arg := to.argument()
-		moved.Host = &arg
-		if drs {
-			v.event(ctx, &types.DrsVmMigratedEvent{VmMigratedEvent: moved})
-			return nil
-		}
-		v.event(ctx, &moved)
-		return nil
-	})
 }
 
 // maintain is the task that enters maintenance mode. As vCenter's, it waits for machines to be moved or powered off, for as long as the

@@ -307,17 +307,7 @@ func merge(p plan, now []types.BaseVirtualDevice) []types.BaseVirtualDevice {
 func (v *VCenter) commit(ctx *simulator.Context, m machine, p plan) {
 	v.hw.Lock()
 	defer v.hw.Unlock()
-	vm, ok := v.reg.Get(m.ref).(*simulator.VirtualMachine)
-	if !ok {
-		return
-	}
-	now := time.Now()
-	v.reg.AtomicUpdate(ctx, vm, []types.PropertyChange{
-		{Name: "config.hardware.device", Val: p.devices},
-		{Name: "config.changeVersion", Val: strconv.FormatInt(now.UnixNano(), 10)},
-		{Name: "config.modified", Val: now},
-		{Name: "summary.config.numVirtualDisks", Val: int32(len(disks(p.devices)))},
-	})
+	v.publishHardware(ctx, m.ref, p.devices)
 	for key, profile := range p.applied {
 		delete(v.attached, association{m.ref, key})
 		if profile != "" {
@@ -343,6 +333,17 @@ func (v *VCenter) commit(ctx *simulator.Context, m machine, p plan) {
 		}
 	}
 	v.event(ctx, &types.VmReconfiguredEvent{VmEvent: v.vmEvent(m)})
+}
+
+// publishHardware publishes the machine's hardware list, as a change of its configuration.
+func (v *VCenter) publishHardware(ctx *simulator.Context, ref types.ManagedObjectReference, devices []types.BaseVirtualDevice) {
+	now := time.Now()
+	v.update(ctx, ref,
+		types.PropertyChange{Name: "config.hardware.device", Val: devices},
+		types.PropertyChange{Name: "config.changeVersion", Val: strconv.FormatInt(now.UnixNano(), 10)},
+		types.PropertyChange{Name: "config.modified", Val: now},
+		types.PropertyChange{Name: "summary.config.numVirtualDisks", Val: int32(len(disks(devices)))},
+	)
 }
 
 // errGone is returned for a machine that is not in the inventory.

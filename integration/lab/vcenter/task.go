@@ -168,23 +168,31 @@ func withMessage[F types.BaseMethodFault](fault F, key, format string, args ...a
 
 // inner waits for a task of the simulator's and returns its fault.
 func (v *VCenter) inner(body soap.HasFault, ref types.ManagedObjectReference) types.BaseMethodFault {
+	_, fault := v.innerResult(body, ref)
+	return fault
+}
+
+// innerResult waits for a task of the simulator's and returns what came of it.
+func (v *VCenter) innerResult(body soap.HasFault, ref types.ManagedObjectReference) (types.AnyType, types.BaseMethodFault) {
 	if f := body.Fault(); f != nil {
 		fault, _ := f.VimFault().(types.BaseMethodFault)
 		if fault == nil {
 			fault = &types.SystemError{Reason: f.String}
 		}
-		return fault
+		return nil, fault
 	}
 	t, ok := v.reg.Get(ref).(*simulator.Task)
 	if !ok {
-		return &types.SystemError{Reason: "no task " + ref.Value}
+		return nil, &types.SystemError{Reason: "no task " + ref.Value}
 	}
 	t.Wait()
+	var result types.AnyType
 	var fault types.BaseMethodFault
 	v.reg.WithLock(v.context(""), t, func() {
+		result = t.Info.Result
 		if t.Info.Error != nil {
 			fault = t.Info.Error.Fault
 		}
 	})
-	return fault
+	return result, fault
 }
