@@ -209,7 +209,7 @@ func (w *world) Machine(context.Context) (mooring.Machine, error) {
 	m := mooring.Machine{Name: "docker1", Instance: w.instance}
 	for _, d := range w.disks {
 		if d.attached {
-			m.Disks = append(m.Disks, mooring.Attachment{Disk: d.vol.Disk, Policy: d.vol.Policy, Compliance: "compliant"})
+			m.Disks = append(m.Disks, mooring.Attachment{Disk: d.vol.Disk, Backing: d.vol.Backing, Policy: d.vol.Policy, Compliance: "compliant"})
 		}
 	}
 	return m, nil

@@ -9,7 +9,6 @@ import (
 
 	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/internal/ledger"
-	"github.com/mooring-sh/mooring/plugin"
 )
 
 const (
@@ -17,8 +16,8 @@ const (
 	cloneInstance = "50110000-0000-4000-8000-0000000000d2"
 )
 
-// held returns a driver after a reboot in which the volume db was held before, and its disk is absent.
-func heldAndAbsent(t *testing.T, change ...func(*plugin.Settings)) *rig {
+// heldAndAbsent returns a driver after a reboot in which the volume db was held before, and its disk is absent.
+func heldAndAbsent(t *testing.T) *rig {
 	t.Helper()
 	dir := t.TempDir()
 	r := newRig(t, newWorld(), dir)
@@ -28,7 +27,7 @@ func heldAndAbsent(t *testing.T, change ...func(*plugin.Settings)) *rig {
 	r.create(t, "db")
 	r.mount(t, "db", "c1", dockerd(1))
 	stop()
-	r = r.reboot(t, dir, change...)
+	r = r.reboot(t, dir)
 	r.world.set(func() { r.world.disks["db"].attached = false })
 	return r
 }
@@ -224,4 +223,27 @@ func TestG17VolumeThatWasMadeAnewElsewhere(t *testing.T) {
 	if _, err := r.Mount(t.Context(), "db", "c1", dockerd(1)); err == nil {
 		t.Error("a disk that nobody vouches for was mounted")
 	}
+}
+
+// G5, G17: a disk that is attached, and that a ledger from before its volume was made does not know, is recognised and detached.
+func TestG17DiskThatAnOldLedgerLacks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, newWorld(), t.TempDir())
+		for _, name := range []mooring.Name{"lacking", "theirs"} {
+			if _, err := r.world.Create(t.Context(), mooring.Spec{Name: name}, mooring.Given{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.world.set(func() { r.world.disks["lacking"].attached = true })
+		r.start(t)
+		stop := r.run(t)
+		pass(2 * time.Minute)
+		if d := r.world.disk("lacking"); d.attached {
+			t.Error("it stays attached, and nobody holds it")
+		}
+		if n := r.world.count("find"); n != 1 {
+			t.Errorf("looked up %d volumes, want the one that is attached", n)
+		}
+		stop()
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"path"
 	"slices"
 	"sync"
 	"time"
@@ -119,7 +120,9 @@ func (d *Driver) refresh(ctx context.Context) error {
 		return errors.Join(err, err2)
 	}
 	slices.Sort(listed)
-	if err3 := d.compare(listed, begun); err3 != nil || !d.behind.Load() {
+	err3 := d.compare(listed, begun)
+	d.recognise(ctx, machine)
+	if err3 != nil || !d.behind.Load() {
 		return errors.Join(err, err3)
 	}
 	if err3 := d.Ledger.CaughtUp(); err3 != nil {
@@ -128,6 +131,46 @@ func (d *Driver) refresh(ctx context.Context) error {
 	d.behind.Store(false)
 	d.conditions.clear(condBehind, "")
 	return err
+}
+
+// recognise records the volumes whose disks this machine has and of which the ledger knows no more than the name: a ledger that was put back to an earlier day lacks them, and
+// they would stay attached without a holder.
+func (d *Driver) recognise(ctx context.Context, m mooring.Machine) {
+	for _, rec := range d.Ledger.All() {
+		name := rec.Volume.Name
+		same := func(a mooring.Attachment) bool {
+			return a.Disk != "" && path.Base(a.Backing.File()) == string(name)+".vmdk"
+		}
+		if rec.Volume.Disk != "" || !slices.ContainsFunc(m.Disks, same) {
+			continue
+		}
+		if err := d.learn(ctx, name, m); err != nil {
+			d.Log.Debug("recognise a disk", "volume", name, "err", err)
+		}
+	}
+}
+
+// learn fills in the record of a volume that was only listed, if it is one of the machine's disks.
+func (d *Driver) learn(ctx context.Context, name mooring.Name, m mooring.Machine) error {
+	unlock, ok := d.names.try(name)
+	if !ok {
+		return nil // who has the name learns it
+	}
+	defer unlock()
+	rec, err := d.Ledger.Find(name)
+	if err != nil || rec.Volume.Disk != "" {
+		return err
+	}
+	vol, err := d.Disks.Find(ctx, name)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(m.Disks, func(a mooring.Attachment) bool { return a.Disk == vol.Disk }) || d.distinct(vol) != nil {
+		return nil
+	}
+	d.Log.Info("recognised a disk that the ledger lacked", "volume", name, "disk", vol.Disk)
+	rec.Volume, rec.Own = vol, true
+	return d.Ledger.Put(rec)
 }
 
 // heard returns err, and notes that vCenter cannot be reached if that is what it says, until a refresh has found it again.
