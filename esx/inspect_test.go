@@ -36,11 +36,13 @@ func TestHAOfAMachine(t *testing.T) {
 		"first":   {types.ClusterDasConfigInfo{Enabled: new(true)}, override(vm, "highest"), mooring.HA{Enabled: "yes", Restart: "yes", Override: "yes"}},
 		"none is": {types.ClusterDasConfigInfo{Enabled: new(true), DefaultVmSettings: settings("disabled")}, nil, mooring.HA{Enabled: "yes", Restart: "no", Override: "no"}},
 		"none but me": {
-			types.ClusterDasConfigInfo{Enabled: new(true), DefaultVmSettings: settings("disabled")}, override(vm, "high"),
+			types.ClusterDasConfigInfo{Enabled: new(true), DefaultVmSettings: settings("disabled")},
+			override(vm, "high"),
 			mooring.HA{Enabled: "yes", Restart: "yes", Override: "yes"},
 		},
 		"as the others": {
-			types.ClusterDasConfigInfo{Enabled: new(true), DefaultVmSettings: settings("disabled")}, override(vm, "clusterRestartPriority"),
+			types.ClusterDasConfigInfo{Enabled: new(true), DefaultVmSettings: settings("disabled")},
+			override(vm, "clusterRestartPriority"),
 			mooring.HA{Enabled: "yes", Restart: "no", Override: "yes"},
 		},
 	} {
