@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -127,11 +128,36 @@ func (m *Machine) reset(ctx context.Context) error {
 	return err
 }
 
+// Shutdown asks the guest's systemd to power the machine off. It has not ended when the call returns.
+func (m *Machine) Shutdown(ctx context.Context) error { return m.ask(ctx, "poweroff") }
+
+// Reboot asks the guest's systemd to boot anew. It has not ended when the call returns.
+func (m *Machine) Reboot(ctx context.Context) error { return m.ask(ctx, "reboot") }
+
+func (m *Machine) ask(ctx context.Context, what string) error {
+	var errs bytes.Buffer
+	code, err := m.Exec(ctx, Command{Args: []string{"systemctl", "--no-block", what}, Stderr: &errs})
+	if err == nil && code != 0 {
+		err = fmt.Errorf("systemctl: exit status %d: %s", code, strings.TrimSpace(errs.String()))
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s from within: %w", what, m.cfg.Name, err)
+	}
+	return nil
+}
+
 // Freeze stops the machine where it is, as a host does that hangs. It keeps its locks.
 func (m *Machine) Freeze() error { return m.signal(syscall.SIGSTOP, true) }
 
 // Thaw lets a frozen machine go on, as if no time had passed but by its clock.
 func (m *Machine) Thaw() error { return m.signal(syscall.SIGCONT, false) }
+
+// Frozen says whether the machine stands still.
+func (m *Machine) Frozen() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.frozen
+}
 
 func (m *Machine) signal(sig syscall.Signal, frozen bool) error {
 	m.mu.Lock()
