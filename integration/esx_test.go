@@ -221,6 +221,19 @@ func TestG16ClaimOfAPoweredOffMachineIsReleased(t *testing.T) {
 	}
 }
 
+// G21: the doctor's facts are read with the plugin's own rights.
+func TestG21InspectionWithThePluginsRights(t *testing.T) {
+	s := newSite(t)
+	in, err := s.one.Inspect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in.Machine.Name != lab.ThisVM || in.DiskUUIDs != mooring.Yes || in.Controllers != 4 || in.SnapshotsOK != mooring.Yes || in.RightsOK != mooring.Yes ||
+		in.HA.Cluster == "" || in.HA.Override != mooring.No || len(in.Snapshots)+len(in.Twins)+len(in.Missing) > 0 || in.Policies != "" {
+		t.Errorf("got %+v, want a machine with which nothing is wrong", in)
+	}
+}
+
 func TestDiskThatOnlyLingersOnAnotherMachineIsWaitedFor(t *testing.T) {
 	s := newSite(t)
 	vol := s.volume(t, "db", "")
