@@ -53,6 +53,39 @@ func TestG19NothingWaitsForVCenter(t *testing.T) {
 	})
 }
 
+// G8: at a boot the kernel makes devices known one after the other. A held disk that is late is waited for: it is not to be asked of vCenter, which may be down.
+func TestG8DisksThatAppearLate(t *testing.T) {
+	for _, c := range []struct {
+		appears, settles time.Duration
+	}{{2 * time.Second, 0}, {20 * time.Second, 21 * time.Second}, {time.Minute, time.Hour}} {
+		synctest.Test(t, func(t *testing.T) {
+			dir := t.TempDir()
+			r := newRig(t, newWorld(), dir)
+			r.create(t, "db")
+			r.mount(t, "db", "c1", dockerd(1))
+			r = r.reboot(t, dir)
+			r.world.set(func() { r.world.down, r.world.disks["db"].attached, r.world.unsettled = true, false, c.settles > 0 })
+			time.AfterFunc(c.appears, func() { r.world.set(func() { r.world.disks["db"].attached = true }) })
+			settle := time.AfterFunc(c.settles, func() { r.world.set(func() { r.world.unsettled = false }) })
+			defer settle.Stop()
+			begun := time.Now()
+			r.start(t)
+			if took := time.Since(begun); took > 31*time.Second {
+				t.Errorf("served after %s", took)
+			}
+			if d := r.world.disk("db"); !d.mounted && c.appears < 30*time.Second {
+				t.Errorf("appears after %s: not mounted before the driver serves", c.appears)
+			}
+			stop := r.run(t)
+			pass(time.Minute + 31*time.Second)
+			if d := r.world.disk("db"); !d.mounted || r.world.count("attach") != 1 {
+				t.Errorf("appears after %s: got %+v, attached %d times, want it mounted without vCenter", c.appears, d, r.world.count("attach"))
+			}
+			stop()
+		})
+	}
+}
+
 // G8, G14: a check that takes longer than five minutes keeps nobody from the other volumes, and its own volume's Mount joins it.
 func TestG8ServesAfterFiveMinutesOfChecking(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -44,6 +44,8 @@ type Parts struct {
 // Settings are the driver's numbers and names.
 type Settings struct {
 	Boot mooring.BootID
+	// BIOS is the machine's BIOS UUID, in lower case; empty if nobody knows it.
+	BIOS string
 	// Linger is how long a disk stays attached after its last holder has let go, so that a restart costs no vSphere task.
 	Linger time.Duration
 	// BootLinger is how long disks that a boot found attached stay so after Docker's API has answered.

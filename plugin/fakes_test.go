@@ -43,6 +43,7 @@ type world struct {
 	down       bool // vCenter
 	instance   string
 	machineErr error
+	unsettled  bool // devices are still on their way
 	calls      map[string]int
 	opening    chan struct{} // if set, Open waits until it is closed
 	closeErr   error
@@ -283,6 +284,12 @@ func (w *world) Present() ([]mooring.DiskID, error) {
 		}
 	}
 	return ids, nil
+}
+
+func (w *world) Settled() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.unsettled
 }
 
 func (w *world) Mounted() (map[mooring.Name]guest.Mount, error) {

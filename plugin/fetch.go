@@ -68,7 +68,7 @@ func (d *Driver) fetchLoop(ctx context.Context) {
 // fetchAll tries once, all at the same time so that the disks are attached in one task, and reports whether nothing is left. It asks vCenter first who this machine is:
 // a clone fetches nothing, and while vCenter is away no volume's name is held, so that a Mount that comes meanwhile finds that out by itself, and soon.
 func (d *Driver) fetchAll(ctx context.Context) (none bool) {
-	if len(d.errandsLeft()) == 0 {
+	if d.fetchPresent(ctx); len(d.errandsLeft()) == 0 {
 		return true
 	}
 	machine, err := d.Attacher.Machine(ctx)
@@ -87,6 +87,15 @@ func (d *Driver) fetchAll(ctx context.Context) (none bool) {
 	}
 	all.Wait()
 	return len(d.errandsLeft()) == 0
+}
+
+// fetchPresent restores what has appeared meanwhile, for which vCenter is not needed.
+func (d *Driver) fetchPresent(ctx context.Context) {
+	for _, name := range d.errandsLeft() {
+		if rec, err := d.Ledger.Find(name); err == nil && d.present(rec.Volume.Disk) {
+			d.fetch(ctx, name)
+		}
+	}
 }
 
 func (d *Driver) fetch(ctx context.Context, name mooring.Name) {

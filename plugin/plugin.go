@@ -65,6 +65,8 @@ type Guest interface {
 type Devices interface {
 	// Present lists the disks that are visible in this guest.
 	Present() ([]mooring.DiskID, error)
+	// Settled reports whether the kernel's devices have their links: at a boot they come one after the other.
+	Settled() bool
 	// Mounted lists what is mounted under the mount directory, by volume name.
 	Mounted() (map[mooring.Name]guest.Mount, error)
 	// Hold opens the disk's device exclusively; [mooring.ErrInUse] while any mount namespace has it.

@@ -12,6 +12,13 @@ import (
 	"github.com/mooring-sh/mooring/internal/ledger"
 )
 
+// A boot makes devices known one after the other. A held disk that is not there yet is waited for, so that it is not taken for one that only vCenter can bring.
+const (
+	appearEvery = 100 * time.Millisecond
+	appearGrace = 3 * time.Second  // after udev has nothing left to do
+	appearLimit = 30 * time.Second // whatever udev does
+)
+
 // restoreLimit is how long Start waits for checks and mounts before the driver serves all the same.
 const restoreLimit = 5 * time.Minute
 
@@ -23,7 +30,8 @@ func (d *Driver) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	present, err := d.Devices.Present()
+	newBoot := d.Ledger.VM().Boot != d.Boot
+	present, err := d.appeared(ctx, mounted, newBoot)
 	if err != nil {
 		return err
 	}
@@ -37,7 +45,6 @@ func (d *Driver) Start(ctx context.Context) error {
 	if d.Moved {
 		d.setMoved()
 	}
-	newBoot := d.Ledger.VM().Boot != d.Boot
 	d.inherit(ctx)
 	var restoring sync.WaitGroup
 	for _, a := range acts {
@@ -45,6 +52,9 @@ func (d *Driver) Start(ctx context.Context) error {
 		if err := d.apply(ctx, a, mounted, newBoot, &restoring); err != nil {
 			return err
 		}
+	}
+	if err := d.claim(ctx); err != nil {
+		return err
 	}
 	done := make(chan struct{})
 	d.work.Go(func() { restoring.Wait(); close(done) })
@@ -57,6 +67,47 @@ func (d *Driver) Start(ctx context.Context) error {
 		return ctx.Err()
 	}
 	return nil
+}
+
+// appeared returns the disks that are present, after a boot once those that were held have had time to appear.
+func (d *Driver) appeared(ctx context.Context, mounted map[mooring.Name]guest.Mount, newBoot bool) ([]mooring.DiskID, error) {
+	begun := time.Now()
+	busy := begun // when devices were last seen to be on their way
+	tick := time.NewTicker(appearEvery)
+	defer tick.Stop()
+	for {
+		present, err := d.Devices.Present()
+		if err != nil || d.Moved || !newBoot || !d.lacking(mounted, present) || time.Since(begun) > appearLimit {
+			return present, err
+		}
+		if !d.Devices.Settled() {
+			busy = time.Now()
+		} else if time.Since(busy) >= appearGrace {
+			return present, nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// lacking reports whether a volume is held whose disk is neither mounted nor present.
+func (d *Driver) lacking(mounted map[mooring.Name]guest.Mount, present []mooring.DiskID) bool {
+	return slices.ContainsFunc(d.Ledger.All(), func(r ledger.Record) bool {
+		_, there := mounted[r.Volume.Name]
+		return len(r.Holders) > 0 && r.Volume.Disk != "" && !there && !slices.Contains(present, r.Volume.Disk)
+	})
+}
+
+// claim makes the ledger this machine's. It comes after the holders of another machine were voided: a plugin that is killed before begins again.
+func (d *Driver) claim(ctx context.Context) error {
+	return d.updateVM(ctx, func(id *ledger.Identity) {
+		if d.BIOS != "" && (id.BIOS == "" || d.Moved) {
+			*id = ledger.Identity{BIOS: d.BIOS} // vCenter tells the instance UUID later
+		}
+	})
 }
 
 // apply carries out one line of the plan. Restoring goes on in the background, holding the volume's name, so that a Mount joins it.

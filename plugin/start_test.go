@@ -101,28 +101,31 @@ func TestG8RestoresWithoutVCenter(t *testing.T) {
 
 // G8: disks that are absent are attached once the driver is ready, and a volume that cannot be restored keeps no other one down.
 func TestG8FetchesAbsentDisksAndReportsFailures(t *testing.T) {
-	dir := t.TempDir()
-	r := newRig(t, newWorld(), dir)
-	for _, name := range []mooring.Name{"absent", "damaged", "whole"} {
-		r.create(t, name)
-		r.mount(t, name, "c1", dockerd(1))
-	}
-	r.world.set(func() {
-		r.world.disks["absent"].attached = false
-		r.world.openErr["damaged"] = mooring.ErrCorrupt
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		r := newRig(t, newWorld(), dir)
+		for _, name := range []mooring.Name{"absent", "damaged", "whole"} {
+			r.create(t, name)
+			r.mount(t, name, "c1", dockerd(1))
+		}
+		r.world.set(func() {
+			r.world.disks["absent"].attached = false
+			r.world.openErr["damaged"] = mooring.ErrCorrupt
+		})
+		r = r.reboot(t, dir)
+		r.start(t)
+		r.mount(t, "absent", "c1", dockerd(2)) // joins the work
+		if d := r.world.disk("whole"); !d.mounted {
+			t.Error("a damaged volume keeps a whole one down")
+		}
+		if got := r.conditions(t); !slices.Equal(got, []string{"not-mounted"}) {
+			t.Errorf("conditions: got %v, want not-mounted", got)
+		}
+		if n := r.world.count("attach"); n != 4 {
+			t.Errorf("attached %d times, want 4: three mounts, one fetch", n)
+
+		}
 	})
-	r = r.reboot(t, dir)
-	r.start(t)
-	r.mount(t, "absent", "c1", dockerd(2)) // joins the work
-	if d := r.world.disk("whole"); !d.mounted {
-		t.Error("a damaged volume keeps a whole one down")
-	}
-	if got := r.conditions(t); !slices.Equal(got, []string{"not-mounted"}) {
-		t.Errorf("conditions: got %v, want not-mounted", got)
-	}
-	if n := r.world.count("attach"); n != 4 {
-		t.Errorf("attached %d times, want 4: three mounts, one fetch", n)
-	}
 }
 
 // G5: what a killed plugin left attached without a holder goes; what it left held stays.
@@ -166,11 +169,14 @@ func TestG5CloneAttachesNothing(t *testing.T) {
 	r.create(t, "db")
 	r.mount(t, "db", "c1", dockerd(1))
 	r.world.set(func() { r.world.disks["db"].attached = false })
-	r = r.reboot(t, dir, func(s *plugin.Settings) { s.Moved = true })
+	r = r.reboot(t, dir, func(s *plugin.Settings) { s.Moved, s.BIOS = true, cloneBIOS })
 	r.start(t)
 	r.Drain(t.Context()) //nolint:errcheck // nothing to detach
 	if d := r.world.disk("db"); d.attached || len(r.holders(t, "db")) != 0 {
 		t.Errorf("on a clone: got %+v, holders %v", d, r.holders(t, "db"))
+	}
+	if got := r.ledger.VM().BIOS; got != cloneBIOS {
+		t.Errorf("the ledger is that of %q, want the clone's from now on", got)
 	}
 }
 

@@ -82,10 +82,7 @@ func (s *service) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d, err := s.driver(led)
-	if err != nil {
-		return errors.Join(err, led.Close())
-	}
+	d := s.driver(led)
 	if err := s.start(ctx, d); err != nil && ctx.Err() == nil {
 		return errors.Join(err, led.Close())
 	}
@@ -155,21 +152,16 @@ func (s *service) about() plugin.About {
 	return plugin.About{Version: version.String(), VCenter: s.cfg.VCenter.URL}
 }
 
-func (s *service) driver(led *ledger.Ledger) (*plugin.Driver, error) {
+func (s *service) driver(led *ledger.Ledger) *plugin.Driver {
 	moved := led.VM().BIOS != "" && s.vm != "" && !strings.EqualFold(led.VM().BIOS, s.vm)
-	if led.VM().BIOS == "" || moved {
-		if err := led.SetVM(ledger.Identity{BIOS: strings.ToLower(s.vm)}); err != nil { // vCenter tells the instance UUID later
-			return nil, err
-		}
-	}
 	return plugin.New(plugin.Parts{
 		Disks: s.vcenter, Sidecars: s.vcenter, Attacher: s.vcenter, Releaser: s.vcenter,
 		Guest: s.guest, Devices: s.guest, Containers: s.engine, Ledger: led, Alive: plugin.Alive, Warnings: s.vcenter.Warnings,
 		Inspector: s.vcenter, Around: s.around, Log: s.log,
 	}, plugin.Settings{
-		Boot: s.boot, Linger: s.cfg.Linger, BootLinger: s.cfg.BootLinger, Refresh: s.cfg.Refresh,
+		Boot: s.boot, BIOS: strings.ToLower(s.vm), Linger: s.cfg.Linger, BootLinger: s.cfg.BootLinger, Refresh: s.cfg.Refresh,
 		Moved: moved, Behind: led.Behind(),
-	}), nil
+	})
 }
 
 // untilStopped serves and runs until ctx ends or a server fails, then answers what is under way. The probes are what must be answered meanwhile.

@@ -56,6 +56,12 @@ func (g *Guest) Present() ([]mooring.DiskID, error) {
 	return ids, nil
 }
 
+// Settled reports whether udev has nothing left to do (udev's mark of a queue that is not empty, as udevadm settle reads it). Without a udev it never has.
+func (g *Guest) Settled() bool {
+	_, err := os.Lstat(g.cfg.UdevQueue)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 // numbers returns the disks that the guest sees by their devices' numbers.
 func (g *Guest) numbers() (map[number]mooring.DiskID, error) {
 	links, err := os.ReadDir(g.cfg.ByID)

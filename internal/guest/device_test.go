@@ -169,3 +169,18 @@ func TestBIOSUUIDIsLowerCaseOrNotFound(t *testing.T) {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
+
+// A disk that is not there yet is told from one that is absent by whether udev still has something to do.
+func TestSettled(t *testing.T) {
+	queue := filepath.Join(t.TempDir(), "queue")
+	g := guest.New(guest.Config{MountDir: t.TempDir(), UdevQueue: queue})
+	if !g.Settled() {
+		t.Error("without a queue: not settled")
+	}
+	if err := os.WriteFile(queue, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if g.Settled() {
+		t.Error("with a queue: settled")
+	}
+}

@@ -31,11 +31,14 @@ import (
 
 // Config says where things are. Only MountDir has no default.
 type Config struct {
-	MountDir string       // the directory in which each volume has its mount directory
-	ByID     string       // the directory with the wwn-0x links; /dev/disk/by-id if empty
-	Sys      string       // where sysfs is mounted; /sys if empty
-	Proc     string       // where procfs is mounted; /proc if empty
-	Log      *slog.Logger // each command at Debug; nothing if nil
+	MountDir string // the directory in which each volume has its mount directory
+	ByID     string // the directory with the wwn-0x links; /dev/disk/by-id if empty
+	Sys      string // where sysfs is mounted; /sys if empty
+	Proc     string // where procfs is mounted; /proc if empty
+
+	UdevQueue string // the file that udev keeps while it has something to do; /run/udev/queue if empty
+
+	Log *slog.Logger // each command at Debug; nothing if nil
 }
 
 // Guest is this machine. It has no state of its own.
@@ -46,7 +49,7 @@ func New(cfg Config) *Guest {
 	for _, d := range [...]struct {
 		dir *string
 		def string
-	}{{&cfg.ByID, "/dev/disk/by-id"}, {&cfg.Sys, "/sys"}, {&cfg.Proc, "/proc"}} {
+	}{{&cfg.ByID, "/dev/disk/by-id"}, {&cfg.Sys, "/sys"}, {&cfg.Proc, "/proc"}, {&cfg.UdevQueue, "/run/udev/queue"}} {
 		if *d.dir == "" {
 			*d.dir = d.def
 		}
