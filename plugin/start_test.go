@@ -123,7 +123,6 @@ func TestG8FetchesAbsentDisksAndReportsFailures(t *testing.T) {
 		}
 		if n := r.world.count("attach"); n != 4 {
 			t.Errorf("attached %d times, want 4: three mounts, one fetch", n)
-
 		}
 	})
 }
