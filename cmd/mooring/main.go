@@ -2,7 +2,7 @@
 //
 // It promises that standard output is data and standard error is talk, that a failure is one line with its cure below it,
 // and that its exit status says what kind of failure it was. It changes nothing on this machine: volumes are made, attached
-// and removed by the plugin, when Docker asks.
+// and removed by the plugin, when Docker asks; what Docker has no word for (a release, a ledger made anew) the plugin is asked for.
 package main
 
 import (
