@@ -67,8 +67,12 @@ func (c commit) version() string {
 	if c.tag != "" {
 		v = strings.Replace(strings.TrimPrefix(c.tag, "v"), "-", "~", 1)
 		v = strings.ReplaceAll(v, "-", ".") // a hyphen parts version and revision
-		if c.since != "0" {
+		switch {
+		case c.since != "0":
 			v += plus + c.since + "." + c.hash
+			plus = "."
+		case c.dirty:
+			v += plus + "0"
 			plus = "."
 		}
 	}
