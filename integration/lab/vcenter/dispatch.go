@@ -83,6 +83,11 @@ func (v *VCenter) handle(ctx *simulator.Context, m *simulator.Method) (mo.Refere
 			return nil, fault
 		}
 	}
+	if req, ok := m.Body.(*types.PostEvent); ok {
+		if e, ok := req.EventToPost.(*types.EventEx); ok && !v.postable(e) {
+			return nil, &types.InvalidArgument{InvalidProperty: "eventToPost.objectId"}
+		}
+	}
 	shadowing := shadowed(m.This.Type, m.Name)
 	if !shadowing || !isTask(m.Name) {
 		v.faults.delay(ctx, m.Name)

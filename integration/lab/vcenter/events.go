@@ -9,6 +9,7 @@ import (
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -91,6 +92,9 @@ func describeEvent(e types.BaseEvent) Event {
 
 // event posts the event as vCenter would.
 func (v *VCenter) event(ctx *simulator.Context, e types.BaseEvent) {
+	if x, ok := e.(*types.EventEx); ok && !v.postable(x) {
+		x.ObjectType, x.ObjectId, x.ObjectName = v.dc.Type, v.dc.Value, Datacenter // what it is about is gone
+	}
 	m := v.reg.EventManager()
 	v.reg.WithLock(ctx, m, func() { m.PostEvent(ctx, &types.PostEvent{This: m.Self, EventToPost: e}) })
 	v.journal.mu.Lock()
@@ -98,6 +102,13 @@ func (v *VCenter) event(ctx *simulator.Context, e types.BaseEvent) {
 	if v.journal.unread++; v.journal.unread >= pageOfEvents/2 {
 		v.readEvents()
 	}
+}
+
+// postable says whether the event names an object that is there. vcsim's alarms look it up while they hold the lock of all events, and the
+// simulator hangs for ever if it is not.
+func (v *VCenter) postable(e *types.EventEx) bool {
+	_, ok := v.reg.Get(types.ManagedObjectReference{Type: e.ObjectType, Value: e.ObjectId}).(mo.Entity)
+	return ok
 }
 
 // where returns what all events say of where they happened.
@@ -141,8 +152,7 @@ func (h *host) argument() types.HostEventArgument {
 	return types.HostEventArgument{EntityEventArgument: types.EntityEventArgument{Name: h.name}, Host: h.ref}
 }
 
-// extended returns an event that has an ID in place of a type. It must name an object that is there: vcsim's alarms look it up while they
-// hold the lock of all events, and do not survive its absence.
+// extended returns an event that has an ID in place of a type.
 func extended(id, severity string, about types.ManagedObjectReference, name string, e types.Event) *types.EventEx {
 	return &types.EventEx{
 		Event: e, EventTypeId: id, Severity: severity, Message: e.FullFormattedMessage,

@@ -212,7 +212,7 @@ func (c *cluster) attempt(r *restart, h *host) {
 	q.Lock()
 	defer q.Unlock()
 	began := time.Now()
-	m, fault, own := c.v.bring(r.vm, h)
+	m, fault, found := c.v.bring(r.vm, h)
 	now := time.Now()
 	c.mu.Lock()
 	r.busy = false
@@ -222,12 +222,14 @@ func (c *cluster) attempt(r *restart, h *host) {
 	}
 	r.report.Attempts = append(r.report.Attempts, a)
 	switch {
+	case found == runsHere:
+		r.end("somebody else started it")
 	case fault == nil:
 		r.report.To, r.report.PoweredOn = h.name, c.span(r, now)
 		r.end("restarted")
 	case m.ref.Value == "":
 		r.end("the machine is gone")
-	case own:
+	case found == runsThere:
 		r.later(now, c.ha.RetryEvery, c)
 	default:
 		r.failures++
@@ -238,7 +240,9 @@ func (c *cluster) attempt(r *restart, h *host) {
 		r.end("gave up")
 	}
 	c.mu.Unlock()
-	c.v.tellRestart(m, h, fault, gaveUp)
+	if found != runsHere {
+		c.v.tellRestart(m, h, fault, gaveUp)
+	}
 }
 
 func (r *restart) later(now time.Time, wait time.Duration, c *cluster) {
@@ -246,20 +250,29 @@ func (r *restart) later(now time.Time, wait time.Duration, c *cluster) {
 	r.waited += wait
 }
 
-// bring registers the machine on the host and starts it there. A machine that still runs is let be; own tells if the fault is that.
-func (v *VCenter) bring(ref types.ManagedObjectReference, h *host) (_ machine, _ types.BaseMethodFault, own bool) {
+// found says whether HA has found a machine running that it was to start.
+type found int
+
+const (
+	runsNot   found = iota
+	runsThere       // on a host that nobody reaches
+	runsHere
+)
+
+// bring registers the machine on the host and starts it there. A machine that still runs is let be.
+func (v *VCenter) bring(ref types.ManagedObjectReference, h *host) (machine, types.BaseMethodFault, found) {
 	p := v.process(ref)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m, ok := v.look(ref)
 	if !ok {
-		return machine{}, &types.ManagedObjectNotFound{Obj: ref}, false
+		return machine{}, &types.ManagedObjectNotFound{Obj: ref}, runsNot
 	}
 	if p.on.Load() {
 		if v.reachable(m.host) == nil {
-			return m, nil, false // somebody was faster
+			return m, nil, runsHere
 		}
-		return m, locked(m.config.folder, m.name), true
+		return m, locked(m.config.folder, m.name), runsThere
 	}
 	ctx := v.context("")
 	v.register(ctx, m, h.ref)
@@ -269,9 +282,9 @@ func (v *VCenter) bring(ref types.ManagedObjectReference, h *host) (_ machine, _
 	}
 	m, _ = v.look(ref)
 	if fault := v.reachable(h.ref); fault != nil {
-		return m, fault, false
+		return m, fault, runsNot
 	}
-	return m, v.begin(ctx, p, m), false
+	return m, v.begin(ctx, p, m), runsNot
 }
 
 // register puts the machine on the host in the inventory.

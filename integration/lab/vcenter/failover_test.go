@@ -23,7 +23,7 @@ func TestMachineOfADeadHostIsRestartedElsewhereWithItsDisks(t *testing.T) {
 	if f.m1.runs() {
 		t.Error("the machine runs on a dead host")
 	}
-	if h := f.host("esx1.lab"); h.State != "notResponding" || h.Power != "unknown" {
+	if h := f.esx1(); h.State != "notResponding" || h.Power != "unknown" {
 		t.Errorf("got %+v, want it not responding", h)
 	}
 	f.eventually("HA is done", func() bool { r := f.Restarts(); return len(r) == 1 && r[0].Outcome != "" })
@@ -36,6 +36,9 @@ func TestMachineOfADeadHostIsRestartedElsewhereWithItsDisks(t *testing.T) {
 	}
 	if d := r.Detected.Unscaled; d < 15*time.Second || d > 20*time.Second {
 		t.Errorf("unscaled detection took %v, want 15 s and little more", d)
+	}
+	if m := f.machine("docker1"); !m.Runs || m.Suspended {
+		t.Errorf("got %+v, want it running", m)
 	}
 	if !f.m1.runs() || !f.machine("docker1").PoweredOn || f.machine("docker1").Host != r.To {
 		t.Errorf("got %+v, want it on at %s", f.machine("docker1"), r.To)
@@ -71,7 +74,7 @@ func TestMachineOfAnIsolatedHostIsNotStartedTwice(t *testing.T) {
 	if got := f.m1.done(); len(got) != 0 {
 		t.Errorf("the machine of an isolated host was touched: %v", got)
 	}
-	if m := f.machine("docker1"); m.Host != "esx1.lab" {
+	if m := f.machine("docker1"); m.Host != "esx1.lab" || !m.Runs {
 		t.Errorf("got %+v, want it where it runs", m)
 	}
 	f.must(f.StartHost("esx1.lab"))
@@ -161,13 +164,13 @@ func TestMachinesThatAreNotToBeRestartedStayOff(t *testing.T) {
 			f.must(f.SetOverride("docker1", vcenter.Override{RestartDisabled: true}))
 			f.must(f.KillHost("esx1.lab"))
 			f.stays("the machine is off", 60, func() bool { return !f.m1.runs() })
-			if m := f.machine("docker1"); !m.PoweredOn {
+			if m := f.machine("docker1"); !m.PoweredOn || m.Runs {
 				t.Errorf("got %+v, want it shown as it was last seen", m)
 			}
 			wantFault(t, f.PowerOn("docker1"), &types.HostNotConnected{})
 			f.must(f.StartHost("esx1.lab"))
 			f.stays("the machine is off", 60, func() bool { return !f.m1.runs() && !f.machine("docker1").PoweredOn })
-			if h := f.host("esx1.lab"); h.State != "connected" || h.Power != "poweredOn" {
+			if h := f.esx1(); h.State != "connected" || h.Power != "poweredOn" {
 				t.Errorf("got %+v, want it connected", h)
 			}
 			f.must(f.PowerOn("docker1"))
@@ -175,50 +178,64 @@ func TestMachinesThatAreNotToBeRestartedStayOff(t *testing.T) {
 	}
 }
 
-// The machine that matters most is started first, and one for which no host has room waits until a host is back.
+// The machine that matters most is started first, and one for which no host has room waits until there is some.
 func TestRestartsHaveAnOrderAndNeedRoom(t *testing.T) {
 	t.Parallel()
-	f := openFarm(t, func(o *vcenter.Options) { o.HA.VMsPerHost, o.HA.RestartDelay = 1, 10*time.Second })
+	f := openFarm(t, func(o *vcenter.Options) {
+		o.VMs = []vcenter.VM{o.VMs[0], {Name: "on2"}, {Name: "on3"}, o.VMs[1], {Name: "too"}} // hosts in turn: both are on the first
+		o.HA.VMsPerHost, o.HA.RestartDelay = 2, 10*time.Second
+	})
 	f.must(f.SetOverride("docker1", vcenter.Override{Priority: "low"}))
 	f.must(f.SetOverride("docker2", vcenter.Override{Priority: "highest"}))
 	f.must(f.KillHost("esx1.lab"))
-	f.must(f.KillHost("esx2.lab"))
 	f.eventually("one runs again", func() bool { return f.m2.runs() })
 	f.stays("the other has no room", 60, func() bool { return !f.m1.runs() })
-	if n := f.count("docker1")["NotEnoughResourcesToStartVmEvent"]; n != 1 {
-		t.Errorf("%d events of it, want 1", n)
-	}
-	f.must(f.StartHost("esx2.lab"))
-	f.eventually("the other runs on the host that is back", f.m1.runs)
+	f.wantEvents("docker1", map[string]int{"NotEnoughResourcesToStartVmEvent": 1})
+	f.must(f.PowerOff("too"))
+	f.eventually("the other runs where there is room", f.m1.runs)
 	if h := f.machine("docker1").Host; h != "esx2.lab" {
 		t.Errorf("it is on %s", h)
 	}
 	for _, r := range f.Restarts() {
-		if r.PoweredOn.Unscaled < 25*time.Second {
+		if r.Attempts[0].At.Unscaled < 25*time.Second {
 			t.Errorf("got %+v, want 15 s and 10 s at least", r)
 		}
 	}
 }
 
-// A host that is back before anybody could start its machines elsewhere starts them itself; the wrong order of calls is refused.
+// Machines for which there is no host wait for one, be it the one that they were on; a host that is back before anybody has noticed starts its
+// machines too. What cannot be done to a host in its state is refused.
 func TestHostThatComesBackRunsItsMachinesAgain(t *testing.T) {
 	t.Parallel()
-	f := openFarm(t)
-	f.must(f.EnterMaintenance("esx3.lab")) // nor is there anywhere else to go
-	if err := f.StartHost("esx1.lab"); err == nil {
-		t.Error("a host that is on was started")
+	for name, noticed := range map[string]bool{"after HA has noticed": true, "before HA has noticed": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := openFarm(t, func(o *vcenter.Options) {
+				if !noticed {
+					o.HA.Detect = time.Hour
+				}
+			})
+			f.must(f.EnterMaintenance("esx3.lab")) // nowhere else to go
+			if f.StartHost("esx1.lab") == nil {
+				t.Error("a host that is on was started")
+			}
+			if f.KillHost("esx9.lab") == nil || f.EnterMaintenance("esx9.lab") == nil || f.ExitMaintenance("esx9.lab") == nil {
+				t.Error("a host that is not there was found")
+			}
+			f.must(f.KillHost("esx2.lab"))
+			f.must(f.KillHost("esx1.lab"))
+			if f.KillHost("esx1.lab") == nil || f.IsolateHost("esx1.lab") == nil || f.EnterMaintenance("esx1.lab") == nil {
+				t.Error("a dead host did something")
+			}
+			if noticed {
+				f.eventually("there is no room", func() bool { return f.count("docker1")["NotEnoughResourcesToStartVmEvent"] == 1 })
+			}
+			f.must(f.StartHost("esx1.lab"))
+			f.eventually("it runs again", f.m1.runs)
+			f.eventually("the other too", func() bool { return f.m2.runs() == noticed })
+			f.wantEvents("docker1", map[string]int{"VmConnectedEvent": 1})
+		})
 	}
-	if f.KillHost("esx9.lab") == nil || f.EnterMaintenance("esx9.lab") == nil || f.ExitMaintenance("esx9.lab") == nil {
-		t.Error("a host that is not there was found")
-	}
-	f.must(f.KillHost("esx1.lab"))
-	if f.KillHost("esx1.lab") == nil || f.IsolateHost("esx1.lab") == nil {
-		t.Error("a dead host died again")
-	}
-	f.must(f.KillHost("esx2.lab"))
-	f.must(f.StartHost("esx1.lab"))
-	f.eventually("both run again", func() bool { return f.m1.runs() && f.m2.runs() })
-	f.wantEvents("docker1", map[string]int{"VmConnectedEvent": 1, "com.vmware.vc.ha.VmRestartedByHAEvent": 1})
 }
 
 // HA lives on the hosts: that nobody reaches vCenter does not keep it from anything.

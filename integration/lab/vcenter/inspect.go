@@ -119,7 +119,9 @@ type Machine struct {
 	BIOS      string     `json:"bios"`
 	Instance  string     `json:"instance"`
 	Host      string     `json:"host"`
-	PoweredOn bool       `json:"poweredOn"`
+	PoweredOn bool       `json:"poweredOn"` // as vCenter shows it, which may be wrong for a host that does not respond
+	Suspended bool       `json:"suspended,omitempty"`
+	Runs      bool       `json:"runs"` // or is suspended: its files are locked
 	Disks     []Attached `json:"disks"`
 }
 

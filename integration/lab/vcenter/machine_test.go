@@ -234,15 +234,15 @@ func openFarm(t *testing.T, change ...func(*vcenter.Options)) *farm {
 	return f
 }
 
-// host returns the host of that number.
-func (f *farm) host(name string) vcenter.Host {
+// esx1 returns the host that docker1 begins on.
+func (f *farm) esx1() vcenter.Host {
 	f.t.Helper()
 	for _, h := range f.Hosts() {
-		if h.Name == name {
+		if h.Name == "esx1.lab" {
 			return h
 		}
 	}
-	f.t.Fatalf("no host %s", name)
+	f.t.Fatal("no host esx1.lab")
 	return vcenter.Host{}
 }
 

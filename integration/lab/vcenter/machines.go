@@ -13,7 +13,9 @@ func (v *VCenter) Machines() []Machine {
 		if !ok {
 			continue
 		}
-		vm := Machine{Name: m.name, BIOS: m.config.bios, Instance: m.config.instance, PoweredOn: m.state == types.VirtualMachinePowerStatePoweredOn}
+		vm := Machine{Name: m.name, BIOS: m.config.bios, Instance: m.config.instance, Runs: m.on}
+		vm.PoweredOn = m.state == types.VirtualMachinePowerStatePoweredOn
+		vm.Suspended = m.state == types.VirtualMachinePowerStateSuspended
 		if h, ok := v.reg.Get(m.host).(*simulator.HostSystem); ok {
 			vm.Host = h.Name
 		}

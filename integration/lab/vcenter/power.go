@@ -298,13 +298,11 @@ func (v *VCenter) ended(name string, then func(*simulator.Context, machine)) {
 	}
 	p := v.process(m.ref)
 	boots := p.boots.Load()
-	if v.ctx.Err() != nil {
+	if p.told.Load() || v.ctx.Err() != nil {
 		return
 	}
 	v.wg.Go(func() {
-		if p.boots.Load() == boots {
-			p.cut()
-		}
+		p.cut()
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		defer p.renew(v.ctx)
@@ -313,6 +311,7 @@ func (v *VCenter) ended(name string, then func(*simulator.Context, machine)) {
 			return
 		}
 		p.on.Store(false)
+		p.told.Store(true)
 		v.cluster.changed()
 		if v.reachable(m.host) != nil {
 			return // nobody can see it

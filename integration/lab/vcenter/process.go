@@ -16,7 +16,8 @@ import (
 //
 // Locks are taken in the order: the machine's queue, process.mu, VCenter.hw, cluster.mu, those of vcsim.
 type process struct {
-	on atomic.Bool // it runs or is suspended: its files are locked
+	on   atomic.Bool // it runs or is suspended: its files are locked
+	told atomic.Bool // it was powered off, and not on since: that its guest ends is no news
 
 	// mu is held during calls to the guest, which therefore do not overlap, and by whoever changes on, the machine's power state, its
 	// hardware or its host.
@@ -104,8 +105,10 @@ func (v *VCenter) kill(ref types.ManagedObjectReference, still func() bool) (boo
 // boot starts the process: the guest gets its hardware. On failure nothing runs. The caller holds p.mu.
 func (v *VCenter) boot(p *process, m machine) error {
 	p.boots.Add(1)
+	p.told.Store(false)
 	if guest, ok := p.guest.(Powered); ok {
 		if err := guest.PowerOn(p.calls(), v.hardware(m)); err != nil {
+			p.told.Store(true)
 			if off := guest.PowerOff(v.ctx); off != nil {
 				v.log.Error("machine that could not be powered on may run", "vm", m.name, "err", off)
 			}
@@ -128,6 +131,7 @@ func (v *VCenter) boot(p *process, m machine) error {
 
 // stop ends the process, and frees the files when nothing can write to them any more. The caller holds p.mu.
 func (v *VCenter) stop(p *process, m machine) error {
+	p.told.Store(true)
 	if guest, ok := p.guest.(Powered); ok {
 		if err := guest.PowerOff(v.ctx); err != nil {
 			return err

@@ -13,9 +13,9 @@ import (
 	"github.com/mooring-sh/mooring/integration/lab/vcenter"
 )
 
-func (s *site) snapshot(vm *object.VirtualMachine, name string, memory bool) error {
+func (s *site) snapshot(vm *object.VirtualMachine, memory bool) error {
 	s.t.Helper()
-	return s.wait(vm.CreateSnapshot(s.t.Context(), name, "", memory, false))
+	return s.wait(vm.CreateSnapshot(s.t.Context(), "s", "", memory, false))
 }
 
 // backings returns the UUIDs of the machine's disks but the first, sorted.
@@ -39,7 +39,7 @@ func TestRevertRestoresTheHardwareList(t *testing.T) {
 		then, since := s.disk("then"), s.disk("since")
 		s.must(s.reconfigure(s.one, add(then, 1001, new(int32(0)))))
 		want := s.backings(s.one)
-		s.must(s.snapshot(s.one, "s", false))
+		s.must(s.snapshot(s.one, false))
 		s.must(s.reconfigure(s.one, remove(s.disks(s.one)[0].Key)))
 		s.must(s.reconfigure(s.one, add(since, 1001, new(int32(4)))))
 		task, err := s.one.RevertToSnapshot(t.Context(), "s", true)
@@ -76,14 +76,14 @@ func TestRevertRestoresTheHardwareList(t *testing.T) {
 func TestSnapshotsThatCannotBe(t *testing.T) {
 	t.Parallel()
 	f := openFarm(t)
-	wantFault(t, f.snapshot(f.one, "s", true), &types.NotSupported{})
+	wantFault(t, f.snapshot(f.one, true), &types.NotSupported{})
 	f.attach(f.one, f.disk("web"), 0)
-	wantFault(t, f.snapshot(f.one, "s", true), &types.MemorySnapshotOnIndependentDisk{})
+	wantFault(t, f.snapshot(f.one, true), &types.MemorySnapshotOnIndependentDisk{})
 	c := add(f.disk("dependent"), 1001, new(int32(0)))
 	b, _ := c.Device.GetVirtualDevice().Backing.(*types.VirtualDiskFlatVer2BackingInfo)
 	b.DiskMode = string(types.VirtualDiskModePersistent)
 	f.must(f.reconfigure(f.two, c))
-	wantFault(t, f.snapshot(f.two, "s", false), &types.NotSupported{})
+	wantFault(t, f.snapshot(f.two, false), &types.NotSupported{})
 }
 
 // twin is a machine whose boot disk can be kept and copied.
@@ -123,14 +123,14 @@ func TestSnapshotReachesTheGuest(t *testing.T) {
 	t.Parallel()
 	f, w := openTwin(t)
 	w.fail = errBoom
-	wantFault(t, f.snapshot(f.one, "s", false), &types.GenericVmConfigFault{})
+	wantFault(t, f.snapshot(f.one, false), &types.GenericVmConfigFault{})
 	var vm mo.VirtualMachine
 	f.must(f.one.Properties(t.Context(), f.one.Reference(), []string{"snapshot"}, &vm))
 	if vm.Snapshot != nil {
 		t.Errorf("got %+v after a snapshot that failed", vm.Snapshot)
 	}
 	w.fail = nil
-	f.must(f.snapshot(f.one, "s", false))
+	f.must(f.snapshot(f.one, false))
 	w.done()
 	f.must(f.wait(f.one.RevertToSnapshot(t.Context(), "s", true)))
 	f.must(f.PowerOn("docker1"))
@@ -201,7 +201,7 @@ func TestRegisteredMachineIsAsItWas(t *testing.T) {
 	folders, err := f.dc.Folders(t.Context())
 	f.must(err)
 	task, err := folders.VmFolder.RegisterVM(t.Context(), vm.Config.Files.VmPathName, "docker1", false,
-		object.NewResourcePool(f.c.Client, *vm.ResourcePool), f.hostSystem("esx1.lab"))
+		object.NewResourcePool(f.c.Client, *vm.ResourcePool), f.hostSystem())
 	f.must(f.wait(task, err))
 	after := f.machine("docker1")
 	if after.BIOS != before.BIOS || after.Instance != before.Instance || len(after.Disks) != 2 || after.PoweredOn {
