@@ -37,7 +37,9 @@ func (m *Machine) Plug(ctx context.Context, d vcenter.Disk) error {
 	return p.plug(ctx, d)
 }
 
+// plug runs to its end, which is near, even if nobody waits for it any more: half a disk would keep the extent.
 func (p *process) plug(ctx context.Context, d vcenter.Disk) error {
+	ctx = context.WithoutCancel(ctx)
 	p.mu.Lock()
 	_, there := p.disks[d.UUID]
 	bus := p.controllers[d.Controller]
@@ -92,6 +94,7 @@ func (m *Machine) Unplug(ctx context.Context, d vcenter.Disk) error {
 		return nil
 	}
 	id := diskID(at)
+	ctx = context.WithoutCancel(ctx) // to its end, as with plug
 	if err := p.remove(ctx, id, answerWithin); err != nil {
 		return fmt.Errorf("unplug disk %s: %w", d.UUID, err)
 	}

@@ -190,7 +190,7 @@ func (m *Machine) arguments(hw vcenter.Hardware, qmpFD, agentFD, guestsFD int) [
 		"-name", c.Name, "-uuid", c.BIOS, "-machine", "pc,vmport=off,usb=off",
 		"-nodefaults", "-no-user-config", "-display", "none", "-S",
 		"-m", strconv.Itoa(orDefault(c.MemoryMB, 1024)), "-smp", strconv.Itoa(orDefault(c.CPUs, 1)),
-		"-kernel", c.Kernel, "-append", strings.TrimSpace("console=ttyS0 " + c.Append),
+		"-kernel", c.Kernel, "-append", c.Append,
 		"-chardev", "socket,id=qmp,fd=" + strconv.Itoa(qmpFD), "-mon", "chardev=qmp,mode=control",
 		"-chardev", "file,id=console,append=on,path=" + escape(m.ConsoleFile()), "-serial", "chardev:console",
 		"-device", "virtio-serial-pci,id=ports,addr=0x5",

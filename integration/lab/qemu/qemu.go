@@ -33,7 +33,7 @@ type Config struct {
 
 	Kernel string
 	Initrd string // empty: none but the agent's
-	Append string // to the kernel's command line, which says console=ttyS0 already
+	Append string // the kernel's command line; without console=ttyS0 the console's file stays empty
 	Agent  string // static program that becomes /mooring-agent in the initrd; empty: the initrd has what it needs
 
 	Root  string // raw image that the guest boots from, read and written; empty: none
@@ -80,6 +80,9 @@ var (
 	_ vcenter.Grower  = (*Machine)(nil)
 	_ vcenter.Bus     = (*Machine)(nil)
 	_ vcenter.Beating = (*Machine)(nil)
+	_ vcenter.Pausing = (*Machine)(nil)
+
+	_ vcenter.Obedient = (*Machine)(nil)
 )
 
 // New returns a machine that is off.
