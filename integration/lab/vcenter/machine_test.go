@@ -31,7 +31,8 @@ type fakeMachine struct {
 	bootErr  error
 	resetErr error
 	busErr   error
-	hang     bool // calls but PowerOff wait for their context
+	hang     bool   // calls but PowerOff wait for their context
+	ended    func() // called when it is powered off, as by whoever waits for the end of its process
 }
 
 // room is where machines meet: it knows which has which file.
@@ -89,6 +90,9 @@ func (m *fakeMachine) PowerOn(ctx context.Context, hw vcenter.Hardware) error {
 	if m.on {
 		return errors.New("is on")
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	m.on, m.hw, m.beat, m.beating = true, hw, time.Time{}, true
 	m.room.take(m.name, hw.Disks...)
 	m.note("on %s %v", hw.Host, len(hw.Disks))
@@ -101,6 +105,9 @@ func (m *fakeMachine) PowerOff(context.Context) error {
 	if m.on {
 		m.room.leave(m.name, m.hw.Disks...)
 		m.note("off")
+		if m.ended != nil {
+			m.ended()
+		}
 	}
 	m.on, m.hang = false, false
 	return nil

@@ -94,6 +94,22 @@ func TestGuestThatEndsByItself(t *testing.T) {
 	f.PoweredOff("docker9") // nobody is there
 }
 
+// Whoever waits for the end of a machine's process tells of it, also when the vCenter has asked for it, and perhaps late: what comes next
+// goes on, and there is one event.
+func TestEndThatWasAskedForIsNoNews(t *testing.T) {
+	t.Parallel()
+	f := openFarm(t)
+	f.m1.set(func(m *fakeMachine) { m.ended, m.resetErr = func() { f.PoweredOff("docker1") }, errBoom })
+	const n = 20
+	for range n {
+		f.must(f.Reset("docker1"))
+		f.must(f.PowerOff("docker1"))
+		f.must(f.PowerOn("docker1"))
+	}
+	f.stays("it is on", 20, func() bool { return f.m1.runs() && f.machine("docker1").PoweredOn })
+	f.wantEvents("docker1", map[string]int{"VmPoweredOffEvent": n})
+}
+
 // A suspended machine keeps its locks, and no device can be added to it.
 func TestSuspendedMachineKeepsItsLocks(t *testing.T) {
 	t.Parallel()
