@@ -73,7 +73,7 @@ func TestSocketsAreThoseOfTheConfiguration(t *testing.T) {
 	if want := []string{defaults.PluginSocket, defaults.AdminSocket}; !slices.Equal(unit["ListenStream"], want) {
 		t.Errorf("mooring-plugin.socket: got %s, want %s", unit["ListenStream"], want)
 	}
-	for key, want := range map[string]string{"SocketMode": "0600", "DirectoryMode": "0700", "TriggerLimitIntervalSec": "0"} {
+	for key, want := range map[string]string{"SocketMode": "0600", "DirectoryMode": "0700", "TriggerLimitIntervalSec": "0", "RemoveOnStop": "yes"} {
 		if !slices.Equal(unit[key], []string{want}) {
 			t.Errorf("mooring-plugin.socket: got %s=%s, want %s", key, unit[key], want)
 		}
