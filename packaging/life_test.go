@@ -382,6 +382,7 @@ func lifeOfDeb(t *testing.T, m made) {
 		t.Errorf("remove: got %s\nwant the configuration and the ledger left, and nothing else", out)
 	}
 	r.write(t, "/etc/mooring/vcenter-password", "secret", 0o600)
+	r.write(t, "/etc/mooring/ca.pem", "", 0o600)
 	r.write(t, "/var/lib/mooring/mnt/db/file", "mine", 0o600) // written where nothing was mounted, before there were immutable flags
 	out = r.mustRun(t, r.purge...)
 	mustList(t, out)

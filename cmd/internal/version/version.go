@@ -5,7 +5,7 @@ package version
 
 import "runtime/debug"
 
-// version is set by packages that are built from a tag: -ldflags "-X github.com/mooring-sh/mooring/cmd/internal/version.version=v1.2.3".
+// version is the package's, in what is packaged: -ldflags "-X github.com/mooring-sh/mooring/cmd/internal/version.version=1.2.3".
 var version string
 
 // String returns the version that the linker was given, else what the Go toolchain wrote into the binary: the module's
