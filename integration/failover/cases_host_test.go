@@ -90,7 +90,7 @@ systemctl daemon-reload; sync`)
 		{
 			name: "host-isolated", ci: true,
 			what:  "the machine runs on behind a host that cannot be reached: nobody else gets its disk, and nothing is started twice",
-			setup: func(s *scene) { s.pair(one) },
+			setup: func(s *scene) { s.pair(one); s.known(two, s.volumes...) },
 			fault: func(s *scene) {
 				host := s.hostOf(one)
 				s.must(s.IsolateHost(host))
@@ -146,7 +146,7 @@ func (s *scene) backElsewhere(vm string) {
 	s.t.Helper()
 	s.rebooted(vm)
 	s.restored(vm)
-	s.notAgain(vm, "mkfs")
+	s.unformatted(vm)
 	s.goOn()
 	for _, h := range s.Hosts() {
 		if h.Name == s.hostOf(vm) && h.State != "connected" {
@@ -218,6 +218,9 @@ func (s *scene) damagedAlone(vm string) {
 func (s *scene) reviveKilled() {
 	s.t.Helper()
 	for _, vm := range s.Names() {
-		s.sh(vm, "docker ps -aq --filter status=exited | xargs -r docker start >/dev/null")
+		s.await(soon, "all containers of "+vm+" can be started", func() bool {
+			_, err := s.try(vm, "docker ps -aq --filter status=exited | xargs -r docker start >/dev/null")
+			return err == nil
+		})
 	}
 }

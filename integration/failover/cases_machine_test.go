@@ -21,12 +21,12 @@ func machineCases() []scenario {
 		{
 			name: "guest-panic", ci: true,
 			what:  "the guest's kernel panics: HA misses its heartbeats and resets it",
-			setup: func(s *scene) { s.pair(one) },
+			setup: func(s *scene) { s.pair(two) },
 			fault: func(s *scene) {
-				s.sh(one, "sysctl -q kernel.panic=0 kernel.sysrq=1")
-				_, _ = s.try(one, "echo c >/proc/sysrq-trigger") // never returns
+				s.sh(two, "sysctl -q kernel.panic=0 kernel.sysrq=1")
+				s.tryFor(5*time.Second, one, "echo c >/proc/sysrq-trigger") // never returns
 			},
-			expect: func(s *scene) { s.backElsewhere(one) },
+			expect: func(s *scene) { s.backElsewhere(two) },
 		},
 		{
 			name: "guest-frozen", what: "a frozen guest that HA gives up on, and that is thawed too late, writes nothing any more",
@@ -136,7 +136,7 @@ func machineCases() []scenario {
 				if got := s.attached(one); len(got) != 2 {
 					s.t.Errorf("the suspended machine has %q, want both disks", got)
 				}
-				s.refused(two, "mooring volume release "+s.volumes[0].name+" --from "+one, one)
+				s.status(two, release(s.volumes[0], one), 12)
 				s.must(s.PowerOn(one))
 			},
 			expect: func(s *scene) { s.goOn(); s.sameBoot(one) },

@@ -9,12 +9,16 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vmware/govmomi/find"
+	"github.com/vmware/govmomi/vim25/types"
+
 	"github.com/mooring-sh/mooring/integration/failover"
 )
 
 // begin notes where each machine's logs end before the case.
 func (s *scene) begin() {
 	s.t.Helper()
+	s.spread()
 	s.witness.Forget()
 	s.events = len(s.Events())
 	s.marks = map[string]mark{}
@@ -26,6 +30,24 @@ func (s *scene) begin() {
 		journal, _ := strconv.Atoi(fields[1])
 		kernel, _ := strconv.Atoi(fields[2])
 		s.marks[vm] = mark{boot: fields[0], journal: journal, kernel: kernel}
+	}
+}
+
+// spread sees to it that no two machines are on one host, which a case may kill.
+func (s *scene) spread() {
+	s.t.Helper()
+	if len(s.Names()) < 2 || s.hostOf(one) != s.hostOf(two) {
+		return
+	}
+	for _, h := range s.Hosts() {
+		if len(h.VMs) == 0 && h.State == "connected" {
+			host, err := find.NewFinder(s.administrator()).HostSystem(s.ctx, "/*/host/*/"+h.Name)
+			s.must(err)
+			task, err := s.virtual(two).Migrate(s.ctx, nil, host, types.VirtualMachineMovePriorityDefaultPriority, "")
+			s.must(err)
+			s.must(task.Wait(s.ctx))
+			return
+		}
 	}
 }
 
@@ -183,11 +205,6 @@ func (s *scene) journal(vm string) failover.Journal {
 	for _, e := range s.once {
 		if e.machine == vm {
 			j.Once = append(j.Once, e.parts)
-		}
-	}
-	for _, e := range s.never {
-		if e.machine == vm {
-			j.Never = append(j.Never, e.parts)
 		}
 	}
 	return j

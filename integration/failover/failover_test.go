@@ -28,11 +28,11 @@ type scenario struct {
 	expect func(s *scene)
 }
 
-// scenarios returns the whole table, in the order in which it is run: those that spend a machine come last.
-func scenarios() []scenario {
+// scenarios returns the whole table with those random schedules, in the order in which it is run: those that spend a machine come last.
+func scenarios(random []scenario) []scenario {
 	var all []scenario
 	for _, part := range [][]scenario{
-		hostCases(), machineCases(), takeoverCases(), pluginCases(), packageCases(), diskCases(), ancestorCases(), swarmCases(), lastCases(), olderCases(),
+		hostCases(), machineCases(), takeoverCases(), pluginCases(), packageCases(), diskCases(), ancestorCases(), swarmCases(), random, lastCases(), olderCases(),
 	} {
 		all = append(all, part...)
 	}
@@ -52,7 +52,7 @@ func selected() ([]scenario, error) {
 		return nil, fmt.Errorf("CASES: %w", err)
 	}
 	var out []scenario
-	for _, c := range append(scenarios(), randomScenarios(pattern != "" || full)...) {
+	for _, c := range scenarios(randomScenarios(pattern != "" || full)) {
 		if pattern == "" && (full || c.ci) || pattern != "" && re.MatchString(c.name) {
 			out = append(out, c)
 		}

@@ -160,10 +160,10 @@ func newFleet(ctx context.Context, k kind, say io.Writer, artefacts string) (*fl
 	return f, nil
 }
 
-// monitoring is vSphere's, but for its patience: times are a tenth, and in software emulation a guest may be silent for a few seconds and takes a
-// minute or two to boot. As many resets as the cases need are allowed.
+// monitoring is vSphere's, but for its patience: times are a tenth, and in software emulation a guest may be silent for a few seconds and takes two
+// minutes or three to boot. As many resets as the cases need are allowed.
 func monitoring() vcenter.HA {
-	return vcenter.HA{Monitoring: true, MonitorInterval: 5 * time.Minute, MinUptime: 20 * time.Minute, MaxResets: 1000}
+	return vcenter.HA{Monitoring: true, MonitorInterval: 5 * time.Minute, MinUptime: 40 * time.Minute, MaxResets: 1000}
 }
 
 // furnish puts the writer on a machine, and lets its plugin wait less than usual.

@@ -9,6 +9,9 @@ import (
 	"github.com/mooring-sh/mooring/integration/failover"
 )
 
+// moment is how long a fault waits for a machine that may well be down.
+const moment = 5 * time.Second
+
 // random carries out the schedule of a seed.
 type random struct {
 	plan   failover.Schedule
@@ -32,9 +35,14 @@ func (r *random) fault(s *scene) {
 	defer lasting.Wait()
 	for _, step := range r.plan.Steps {
 		s.pause(step.At - time.Since(begun))
+		if step.Fault == failover.HostKilled || step.Fault == failover.MachineReset { // nothing can be done to one that HA is about to start
+			s.await(soon, step.Machine+" runs", func() bool { return s.on(step.Machine) && s.state(s.hostOf(step.Machine)) == "connected" })
+		}
 		say("  %s", step)
-		if step.Fault.Fatal() {
-			r.booted[step.Machine] = true
+		for _, vm := range s.Names() {
+			if vm == step.Machine && step.Fault.Fatal() || step.Fault == failover.HostKilled && s.hostOf(vm) == s.hostOf(step.Machine) {
+				r.booted[vm] = true
+			}
 		}
 		r.strike(s, step, &lasting)
 	}
@@ -61,7 +69,7 @@ func (r *random) strike(s *scene, step failover.Step, lasting *sync.WaitGroup) {
 	case failover.MachineReset:
 		s.must(s.Reset(m))
 	case failover.GuestPanic:
-		_, _ = s.try(m, "echo c >/proc/sysrq-trigger") // never returns
+		s.tryFor(moment, m, "echo c >/proc/sysrq-trigger")
 	case failover.GuestFrozen:
 		during(s.VM(m).Freeze, s.VM(m).Thaw)
 	case failover.VCenterDown:
@@ -71,13 +79,13 @@ func (r *random) strike(s *scene, step failover.Step, lasting *sync.WaitGroup) {
 	case failover.LinkCut:
 		during(func() error { return s.VM(m).Link(s.ctx, "vcenter", false) }, func() error { return s.VM(m).Link(s.ctx, "vcenter", true) })
 	case failover.PluginKilled:
-		_, _ = s.try(m, "systemctl kill -s KILL mooring-plugin") // the machine may be down
+		s.tryFor(moment, m, "systemctl kill -s KILL mooring-plugin")
 	case failover.DockerKilled:
-		_, _ = s.try(m, "systemctl kill -s KILL docker") // the machine may be down
+		s.tryFor(moment, m, "systemctl kill -s KILL docker")
 	case failover.DockerRestart:
-		_, _ = s.try(m, "systemctl restart --no-block docker") // the machine may be down
+		s.tryFor(moment, m, "systemctl restart --no-block docker")
 	case failover.WriterKilled:
-		_, _ = s.try(m, "docker ps -q | head -1 | xargs -r docker kill") // the machine may be down
+		s.tryFor(moment, m, "docker ps -q | head -1 | xargs -r docker kill")
 	}
 }
 
