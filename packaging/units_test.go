@@ -184,3 +184,55 @@ func lintUnits(t *testing.T, deb string) {
 		t.Errorf("systemd-analyze verify of a wrong setting: got %q, want it named", said)
 	}
 }
+
+// A volume whose formatting was cut off is looked at through calls that few programs make: each that the plugin makes by number passes the filter.
+func TestFilterPassesWhatThePluginCalls(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "systemd-analyze", "syscall-filter", "--no-pager", "@system-service").CombinedOutput()
+	if err != nil {
+		t.Fatalf("systemd-analyze: %v: %s", err, out)
+	}
+	pass := groupsIn(t, string(out))
+	for _, name := range strings.Fields(settings(t, "mooring-plugin.service")["SystemCallFilter"][0]) {
+		pass[name] = true
+	}
+	files, err := filepath.Glob("../internal/guest/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	called := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`unix\.SYS_([A-Z0-9_]+)`).FindAllStringSubmatch(string(text), -1) {
+			called++
+			if name := strings.ToLower(m[1]); !pass[name] && !strings.HasSuffix(file, "_test.go") {
+				t.Errorf("%s calls %s, which SystemCallFilter= refuses", filepath.Base(file), name)
+			}
+		}
+	}
+	if called == 0 {
+		t.Error("no call by number was found: this test looks at the wrong files")
+	}
+}
+
+// groupsIn returns the calls of a group and of the groups that it names, as systemd-analyze lists them.
+func groupsIn(t *testing.T, listing string) map[string]bool {
+	t.Helper()
+	calls := make(map[string]bool)
+	for _, word := range strings.Fields(listing) {
+		if strings.HasPrefix(word, "@") && word != "@system-service" {
+			out, err := exec.CommandContext(t.Context(), "systemd-analyze", "syscall-filter", "--no-pager", word).CombinedOutput()
+			if err != nil {
+				t.Fatalf("systemd-analyze: %v: %s", err, out)
+			}
+			for name := range groupsIn(t, strings.TrimPrefix(string(out), word)) {
+				calls[name] = true
+			}
+			continue
+		}
+		calls[word] = true
+	}
+	return calls
+}
