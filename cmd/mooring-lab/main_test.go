@@ -15,6 +15,7 @@ import (
 
 	main "github.com/mooring-sh/mooring/cmd/mooring-lab"
 	"github.com/mooring-sh/mooring/integration/lab"
+	"github.com/mooring-sh/mooring/integration/lab/control"
 )
 
 // asMain makes this test's binary the command itself.
@@ -106,7 +107,7 @@ func TestInterruptedRunLeavesNothing(t *testing.T) {
 	if got := c.ProcessState.ExitCode(); got != 130 || out.String() != "told\n" {
 		t.Fatalf("got status %d, output %q, %s; want 130 and that the command was told", got, out, errs)
 	}
-	if _, err := os.Stat(lab.ControlSocket(dir)); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(control.Socket(dir)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("control socket: got %v, want it gone", err)
 	}
 }
@@ -129,7 +130,7 @@ func TestBackgroundLab(t *testing.T) {
 	if status, _, errs := run(t, up...); status != 12 || !strings.Contains(errs, "already") {
 		t.Errorf("up twice: got status %d, %s, want 12", status, errs)
 	}
-	show := func() (s lab.Status) {
+	show := func() (s control.Status) {
 		t.Helper()
 		status, out, errs := run(t, "status", "--state", dir, "-o", "json")
 		if err := json.Unmarshal([]byte(out), &s); err != nil || status != 0 {

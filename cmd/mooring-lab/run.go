@@ -14,7 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/mooring-sh/mooring"
-	"github.com/mooring-sh/mooring/integration/lab"
+	"github.com/mooring-sh/mooring/integration/lab/control"
 )
 
 func newRun() *cobra.Command {
@@ -40,18 +40,20 @@ The exit status is COMMAND's.`,
 
 // runIn runs the command in a lab of its own.
 func runIn(cmd *cobra.Command, s settings, args []string) (err error) {
-	if err := needRoot(); err != nil {
+	if err := errors.Join(s.check(cmd), needRoot()); err != nil {
 		return err
 	}
 	keep := s.state != ""
 	if !keep {
-		if s.state, err = os.MkdirTemp("", "mooring-lab-"); err != nil {
+		if s.state, err = os.MkdirTemp("", tempState); err != nil {
 			return fmt.Errorf("make state directory: %w", err)
 		}
 	}
 	ctx, down := context.WithCancelCause(cmd.Context())
 	defer down(nil)
-	h, err := open(ctx, s, cmd.ErrOrStderr(), down)
+	said := newProgress(cmd.ErrOrStderr())
+	h, err := open(ctx, s, said, down)
+	said.close()
 	if err != nil {
 		if !keep { // a directory that was named may be another lab's
 			err = errors.Join(err, os.RemoveAll(filepath.Join(s.state, "datastores")))
@@ -79,7 +81,7 @@ func runIn(cmd *cobra.Command, s settings, args []string) (err error) {
 }
 
 // command runs the command to its end. Signals are its to handle: ours are passed on, but not Ctrl-C on a terminal, which it gets by itself.
-func command(ctx context.Context, h *house, args []string) error {
+func command(ctx context.Context, h house, args []string) error {
 	c := exec.Command(args[0], args[1:]...) //nolint:noctx // it decides itself when it ends
 	c.Env = append(os.Environ(), h.env()...)
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -105,7 +107,7 @@ func command(ctx context.Context, h *house, args []string) error {
 			}
 		case <-told: // by mooring-lab down, or by a signal that comes this way too
 			told = nil
-			if errors.Is(context.Cause(ctx), lab.ErrDown) {
+			if errors.Is(context.Cause(ctx), control.ErrDown) {
 				_ = c.Process.Signal(syscall.SIGTERM)
 			}
 		}

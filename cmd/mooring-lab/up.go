@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,13 +14,14 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/mooring-sh/mooring"
-	"github.com/mooring-sh/mooring/integration/lab"
+	"github.com/mooring-sh/mooring/integration/lab/control"
 )
 
 const (
-	upWait   = 3 * time.Minute // dockerd may have to be installed
+	upWait   = time.Hour // dockerd may have to be installed, or images of machines be built
 	downWait = 2 * time.Minute
 	upPoll   = 50 * time.Millisecond
 )
@@ -38,12 +40,12 @@ func newUp() *cobra.Command {
 
 // up starts this binary again, as the lab itself, and waits until it answers or has ended.
 func up(cmd *cobra.Command, s settings) error {
-	if err := needRoot(); err != nil {
+	if err := errors.Join(s.check(cmd), needRoot()); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), upWait)
 	defer cancel()
-	client := lab.Dial(s.state)
+	client := control.Dial(s.state)
 	if st, err := client.Status(ctx); err == nil {
 		return fmt.Errorf("a lab is up in %s already (pid %d): %w", s.state, st.PID, mooring.ErrInUse)
 	}
@@ -56,12 +58,16 @@ func up(cmd *cobra.Command, s settings) error {
 		return fmt.Errorf("open log: %w", err)
 	}
 	defer func() { _ = out.Close() }()
+	log, err := os.Open(name)
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	defer func() { _ = log.Close() }()
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this binary: %w", err)
 	}
-	args := []string{"serve"}
-	cmd.Flags().Visit(func(f *flag) { args = append(args, "--"+f.Name+"="+f.Value.String()) })
+	args := append([]string{"serve"}, sameFlags(cmd.Flags())...)
 	args = append(args, "--state="+s.state)
 	child := exec.Command(self, args...) //nolint:noctx // it lives on
 	child.Stdout, child.Stderr = out, out
@@ -71,43 +77,77 @@ func up(cmd *cobra.Command, s settings) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- exitStatus(child.Wait()) }()
-	if err := awaitUp(ctx, cmd, client, ended, name); err != nil {
-		return errors.Join(err, end(child.Process))
+	shown := newProgress(cmd.ErrOrStderr())
+	err = awaitUp(ctx, shown, client, ended, log)
+	if ctx.Err() != nil {
+		err = errors.Join(err, end(child.Process, ended))
+	}
+	shown.close()
+	if err != nil {
+		return err
 	}
 	return printUp(cmd, s.state)
 }
 
-// end tells the process to end, unless it has.
-func end(p *os.Process) error {
+// sameFlags returns the flags that were given, as arguments.
+func sameFlags(flags *pflag.FlagSet) []string {
+	var args []string
+	flags.Visit(func(f *pflag.Flag) {
+		if list, ok := f.Value.(pflag.SliceValue); ok { // whose String is for people
+			for _, v := range list.GetSlice() {
+				args = append(args, "--"+f.Name+"="+v)
+			}
+			return
+		}
+		args = append(args, "--"+f.Name+"="+f.Value.String())
+	})
+	return args
+}
+
+// end tells the process to end, unless it has, and waits for that.
+func end(p *os.Process, ended <-chan error) error {
 	if err := p.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("end lab: %w", err)
 	}
-	return nil
+	timer := time.NewTimer(downWait)
+	defer timer.Stop()
+	select {
+	case err := <-ended:
+		if errors.As(err, new(statusError)) { // that it was told to end
+			return nil
+		}
+		return err
+	case <-timer.C:
+		return fmt.Errorf("the lab (pid %d) does not end: %w", p.Pid, mooring.ErrUnavailable)
+	}
 }
 
-// awaitUp polls the control socket, which the lab opens last. A lab that ends before has said why, and its exit status is ours.
-func awaitUp(ctx context.Context, cmd *cobra.Command, client *lab.Client, ended <-chan error, log string) error {
+// awaitUp shows what the lab logs and polls its control socket, which it opens last. A lab that ends before has said why, and its exit status is ours.
+func awaitUp(ctx context.Context, shown *progress, client *control.Client, ended <-chan error, log *os.File) error {
+	lines := &lineWriter{line: shown.relay}
 	tick := time.NewTicker(upPoll)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
+			if _, err := io.Copy(lines, log); err != nil {
+				return fmt.Errorf("read what the lab logs: %w", err)
+			}
 			if _, err := client.Status(ctx); err == nil {
 				return nil
 			}
 		case status := <-ended:
-			text, err := os.ReadFile(log)
-			_, _ = cmd.ErrOrStderr().Write(text)
+			_, err := io.Copy(lines, log)
 			return cmp.Or(status, err, error(statusError(1)))
 		case <-ctx.Done():
-			return fmt.Errorf("wait for the lab, see %s: %w", log, ctx.Err())
+			return fmt.Errorf("wait for the lab, see %s: %w", log.Name(), ctx.Err())
 		}
 	}
 }
 
 // printUp says how to use the lab, in lines that a shell can evaluate.
 func printUp(cmd *cobra.Command, state string) error {
-	st, err := lab.Dial(state).Status(cmd.Context())
+	st, err := control.Dial(state).Status(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -139,9 +179,14 @@ func newServe() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Bring lab and plugin up in the foreground", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := s.check(cmd); err != nil {
+				return err
+			}
 			ctx, down := context.WithCancelCause(cmd.Context())
 			defer down(nil)
-			h, err := open(ctx, s, cmd.ErrOrStderr(), down)
+			said := newProgress(cmd.ErrOrStderr())
+			defer said.close()
+			h, err := open(ctx, s, said, down)
 			if err != nil {
 				return err
 			}
@@ -160,12 +205,12 @@ func newDown() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), downWait)
 			defer cancel()
-			client := lab.Dial(state)
+			client := control.Dial(state)
 			st, err := client.Status(ctx)
 			if err != nil {
 				return fmt.Errorf("no lab is up in %s: %w", state, mooring.ErrNotFound)
 			}
-			if err := client.Do(ctx, lab.Order{Verb: "down"}); err != nil {
+			if err := client.Do(ctx, control.Order{Verb: "down"}); err != nil {
 				return err
 			}
 			return awaitEnd(ctx, st.PID, state)

@@ -18,11 +18,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mooring-sh/mooring/integration/lab"
+	"github.com/mooring-sh/mooring/integration/lab/control"
 )
 
 // labStatus asks the lab that the demo runs in.
-func (s *story) labStatus(ctx context.Context) (lab.Status, error) {
-	var status lab.Status
+func (s *story) labStatus(ctx context.Context) (control.Status, error) {
+	var status control.Status
 	err := s.decode(ctx, &status, "mooring-lab", "status", "-o", "json")
 	return status, err
 }

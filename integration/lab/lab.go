@@ -17,9 +17,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/integration/lab/control"
 	"github.com/mooring-sh/mooring/integration/lab/loop"
 	"github.com/mooring-sh/mooring/integration/lab/vcenter"
 )
@@ -62,9 +60,11 @@ func Start(ctx context.Context, opts Options) (*Lab, error) {
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
-	if err := l.claim(); err != nil {
+	lock, err := control.Claim(opts.Dir, stateDir, mountDir, control.Datastores)
+	if err != nil {
 		return nil, err
 	}
+	l.lock = lock
 	if err := l.sweep(); err != nil {
 		return nil, errors.Join(err, l.lock.Close())
 	}
@@ -87,33 +87,10 @@ func Start(ctx context.Context, opts Options) (*Lab, error) {
 		return nil, errors.Join(fmt.Errorf("start vCenter: %w", err), l.lock.Close())
 	}
 	l.VCenter = vc
-	if err := l.writePasswords(); err != nil {
+	if err := control.WritePasswords(l.dir, vc); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
-}
-
-// claim makes the lab's directory and locks it. The kernel drops the lock when the lab ends, however it ends.
-func (l *Lab) claim() error {
-	if err := os.MkdirAll(l.dir, 0o700); err != nil {
-		return fmt.Errorf("make state directory: %w", err)
-	}
-	name := filepath.Join(l.dir, "mooring-lab.lock")
-	if _, err := os.Stat(name); errors.Is(err, os.ErrNotExist) {
-		if err := l.strange(); err != nil {
-			return err
-		}
-	}
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return fmt.Errorf("lock state directory: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close()
-		return fmt.Errorf("another lab is up in %s: %w", l.dir, mooring.ErrInUse)
-	}
-	l.lock = f
-	return nil
 }
 
 // The directories that a lab makes in its own, and clears when it starts.
@@ -121,16 +98,6 @@ const (
 	stateDir = "state"
 	mountDir = "mnt"
 )
-
-// strange refuses a directory that was never a lab's and has what a lab would clear.
-func (l *Lab) strange() error {
-	for _, name := range [...]string{stateDir, mountDir, "datastores"} {
-		if _, err := os.Lstat(filepath.Join(l.dir, name)); err == nil {
-			return fmt.Errorf("%s is no lab's directory, and has %s in it, which a lab would clear: %w", l.dir, name, mooring.ErrInvalid)
-		}
-	}
-	return nil
-}
 
 // sweep clears what an earlier lab left: its mounts, if it was killed, and what its plugin remembers of volumes that are gone.
 func (l *Lab) sweep() error {
@@ -143,32 +110,11 @@ func (l *Lab) sweep() error {
 	return nil
 }
 
-// The files with passwords, in the lab's directory.
-const (
-	adminPassword  = "admin.password"
-	pluginPassword = "plugin.password"
-)
-
-func (l *Lab) writePasswords() error {
-	for name, a := range map[string]vcenter.Account{adminPassword: l.Admin(), pluginPassword: l.Plugin()} {
-		if err := os.WriteFile(filepath.Join(l.dir, name), []byte(a.Password+"\n"), 0o600); err != nil {
-			return fmt.Errorf("write password: %w", err)
-		}
-	}
-	return nil
-}
-
 // Dir returns the lab's directory.
 func (l *Lab) Dir() string { return l.dir }
 
 // Env returns the environment with which govc, and every command of Mooring's that logs in as the administrator, finds the vCenter.
-func (l *Lab) Env() []string {
-	a := l.Admin()
-	return []string{
-		"GOVC_URL=" + l.URL(), "GOVC_USERNAME=" + a.User, "GOVC_PASSWORD=" + a.Password, "GOVC_TLS_CA_CERTS=" + l.CAFile(),
-		"GOVC_DATACENTER=" + vcenter.Datacenter,
-	}
-}
+func (l *Lab) Env() []string { return control.Env(l.VCenter) }
 
 // Violations returns the disks that were taken from this machine while something had them mounted. A plugin that works leaves none.
 func (l *Lab) Violations() []loop.Violation {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/integration/lab/control"
 )
 
 // Where the sockets are when nobody says otherwise.
@@ -112,7 +113,7 @@ func (l *Lab) writeConfig(opts UnitOptions) (string, error) {
 		"vcenter:",
 		"  url: " + q(l.URL()),
 		"  username: " + q(l.Plugin().User),
-		"  password_file: " + q(filepath.Join(l.dir, pluginPassword)),
+		"  password_file: " + q(filepath.Join(l.dir, control.PluginPassword)),
 		"  ca_file: " + q(l.CAFile()),
 		"vm: " + q(ThisBIOS),
 		`datastore: ""`,

@@ -18,6 +18,7 @@ import (
 
 	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/integration/lab"
+	"github.com/mooring-sh/mooring/integration/lab/control"
 	"github.com/mooring-sh/mooring/integration/lab/vcenter"
 )
 
@@ -256,14 +257,14 @@ func TestControlSocket(t *testing.T) {
 			t.Errorf("close control socket: %v", err)
 		}
 	})
-	client := lab.Dial(l.Dir())
-	do := func(o lab.Order) {
+	client := control.Dial(l.Dir())
+	do := func(o control.Order) {
 		t.Helper()
 		if err := client.Do(t.Context(), o); err != nil {
 			t.Fatalf("%+v: %v", o, err)
 		}
 	}
-	status := func() lab.Status {
+	status := func() control.Status {
 		t.Helper()
 		s, err := client.Status(t.Context())
 		if err != nil {
@@ -275,31 +276,44 @@ func TestControlSocket(t *testing.T) {
 		s.Machines[0].BIOS != lab.ThisBIOS || !s.Machines[0].PoweredOn || s.Machines[0].Host == s.Machines[1].Host || s.Plugin.PID != u.PID() {
 		t.Errorf("got %+v, want two machines that are on, on a host each", s)
 	}
-	do(lab.Order{Verb: "stop"})
+	do(control.Order{Verb: "vcenter-stop"})
 	if s := status(); s.VCenter != "stopped" {
 		t.Errorf("got vCenter %s, want stopped", s.VCenter)
 	}
-	do(lab.Order{Verb: "start"})
-	do(lab.Order{Verb: "hang"})
-	do(lab.Order{Verb: "delay", Method: "ReconfigVM_Task", Duration: time.Second})
+	do(control.Order{Verb: "vcenter-start"})
+	do(control.Order{Verb: "vcenter-hang"})
+	do(control.Order{Verb: "vcenter-delay", Method: "ReconfigVM_Task", Duration: time.Second})
 	if s := status(); s.VCenter != "hanging" || s.Delays["ReconfigVM_Task"] != time.Second {
 		t.Errorf("got %+v, want it hanging, with a delay", s)
 	}
-	do(lab.Order{Verb: "clear"})
-	do(lab.Order{Verb: "poweroff", Name: lab.OtherVM})
+	do(control.Order{Verb: "vcenter-clear"})
+	do(control.Order{Verb: "vm-poweroff", Name: lab.OtherVM})
 	if s := status(); s.VCenter != "serving" || len(s.Delays) != 0 || s.Machines[1].PoweredOn {
 		t.Errorf("got %+v, want it serving, without delays, the second machine off", s)
 	}
-	do(lab.Order{Verb: "kill"})
+	do(control.Order{Verb: "plugin-kill"})
 	ready(t, u)
-	for _, bad := range []lab.Order{{Verb: "explode"}, {Verb: "fail", Method: "x", Fault: "y"}, {Verb: "poweron", Name: "nobody"}} {
-		if err := client.Do(t.Context(), bad); !errors.Is(err, mooring.ErrInvalid) {
-			t.Errorf("%+v: got %v, want ErrInvalid", bad, err)
+	for _, bad := range []struct {
+		order control.Order
+		want  error
+	}{
+		{control.Order{Verb: "explode"}, mooring.ErrInvalid},
+		{control.Order{Verb: "vcenter-fail", Method: "x", Fault: "y"}, mooring.ErrInvalid},
+		{control.Order{Verb: "vm-poweron", Name: "nobody"}, mooring.ErrNotFound},
+		{control.Order{Verb: "vm-freeze", Name: lab.ThisVM}, mooring.ErrInvalid},
+		{control.Order{Verb: "host-kill", Name: "nowhere"}, mooring.ErrNotFound},
+	} {
+		if err := client.Do(t.Context(), bad.order); !errors.Is(err, bad.want) {
+			t.Errorf("%+v: got %v, want %v", bad.order, err, bad.want)
 		}
 	}
-	do(lab.Order{Verb: "down"})
+	_, err = client.Exec(t.Context(), lab.ThisVM, control.Command{Args: []string{"true"}})
+	if hint, ok := errors.AsType[*mooring.HintError](err); !ok || !errors.Is(err, mooring.ErrInvalid) || !strings.Contains(hint.Hint, "--guest qemu") {
+		t.Errorf("exec in this machine: got %v, want ErrInvalid with a hint", err)
+	}
+	do(control.Order{Verb: "down"})
 	<-ctx.Done()
-	if !errors.Is(context.Cause(ctx), lab.ErrDown) {
+	if !errors.Is(context.Cause(ctx), control.ErrDown) {
 		t.Errorf("got cause %v, want ErrDown", context.Cause(ctx))
 	}
 }
