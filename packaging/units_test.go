@@ -192,7 +192,7 @@ func TestFilterPassesWhatThePluginCalls(t *testing.T) {
 		t.Fatalf("systemd-analyze: %v: %s", err, out)
 	}
 	pass := groupsIn(t, string(out))
-	for _, name := range strings.Fields(settings(t, "mooring-plugin.service")["SystemCallFilter"][0]) {
+	for name := range strings.FieldsSeq(settings(t, "mooring-plugin.service")["SystemCallFilter"][0]) {
 		pass[name] = true
 	}
 	files, err := filepath.Glob("../internal/guest/*.go")
@@ -221,7 +221,7 @@ func TestFilterPassesWhatThePluginCalls(t *testing.T) {
 func groupsIn(t *testing.T, listing string) map[string]bool {
 	t.Helper()
 	calls := make(map[string]bool)
-	for _, word := range strings.Fields(listing) {
+	for word := range strings.FieldsSeq(listing) {
 		if strings.HasPrefix(word, "@") && word != "@system-service" {
 			out, err := exec.CommandContext(t.Context(), "systemd-analyze", "syscall-filter", "--no-pager", word).CombinedOutput()
 			if err != nil {
