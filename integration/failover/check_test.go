@@ -201,7 +201,13 @@ func (s *scene) journal(vm string) failover.Journal {
 		from.journal = 0
 	}
 	text := s.sh(vm, fmt.Sprintf("journalctl -b -o cat -u mooring-plugin | tail -n +%d", from.journal+1))
-	j := failover.Journal{Machine: vm, Lines: strings.Split(text, "\n")}
+	j := failover.Journal{Machine: vm}
+	for line := range strings.Lines(text) {
+		if _, rest, ok := strings.Cut(line, " "); ok && strings.HasPrefix(line, "time=") {
+			line = rest // two lines that differ in their times alone are the same
+		}
+		j.Lines = append(j.Lines, strings.TrimSpace(line))
+	}
 	for _, e := range s.once {
 		if e.machine == vm {
 			j.Once = append(j.Once, e.parts)

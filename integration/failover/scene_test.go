@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -67,7 +68,11 @@ type expectation struct {
 
 // try runs a script in the machine and returns what it printed.
 func (s *scene) try(vm, script string) (string, error) {
+	began := time.Now()
 	out, err := s.VM(vm).Shell(s.ctx, script)
+	if os.Getenv("TRACE") != "" {
+		say("  %s: %.150q: %.1f s, %v", vm, script, time.Since(began).Seconds(), err)
+	}
 	return strings.TrimSpace(out), err
 }
 
@@ -248,12 +253,14 @@ func (s *scene) detached(v *vol) {
 	})
 }
 
-// brink is called when everything runs and the faults begin.
+// brink is called when everything runs and the faults begin. dockerd writes down that it has started a container without waiting for the disk, and does
+// not start one again of which that was lost: what dockerd has done so far is to be on the disk.
 func (s *scene) brink() {
 	s.t.Helper()
 	s.boots = map[string]string{}
 	for _, vm := range s.Names() {
 		s.boots[vm] = s.VM(vm).Boot()
+		s.sh(vm, "sync")
 	}
 }
 
@@ -302,7 +309,7 @@ func (s *scene) killHost(vm string) string {
 func (s *scene) restored(vm string) {
 	for _, v := range s.volumes {
 		if v.machine == vm && v.box != "" && !v.down {
-			s.once = append(s.once, expectation{vm, []string{"msg=reconcile", "volume=" + v.name, "op=restore"}})
+			s.once = append(s.once, expectation{vm, []string{"msg=restored volume=" + v.name + " "}})
 		}
 	}
 }
