@@ -153,6 +153,15 @@ func TestBackgroundLab(t *testing.T) {
 		{[]string{"vcenter", "fail", "ReconfigVM_Task", "FileLocked", "none"}, 2},
 		{[]string{"vcenter", "fail", "ReconfigVM_Task", "Nonsense"}, 2},
 		{[]string{"vm", "poweroff", lab.OtherVM}, 0},
+		{[]string{"vm", "poweroff", "nobody"}, 10},
+		{[]string{"vm", "poweroff"}, 2},
+		{[]string{"vm", "freeze", lab.ThisVM}, 2},
+		{[]string{"vm", "console", lab.ThisVM}, 2},
+		{[]string{"host", "maintenance", "esx3.lab"}, 0},
+		{[]string{"host", "maintenance", "esx3.lab", "off"}, 0},
+		{[]string{"host", "maintenance", "esx3.lab", "perhaps"}, 2},
+		{[]string{"host", "maintenance", "esx3.lab", "off", "now"}, 2},
+		{[]string{"host", "kill", "nowhere"}, 10},
 		{[]string{"plugin", "kill"}, 2}, // there is none
 	} {
 		if status, _, errs := run(t, append(c.args, "--state", dir)...); status != c.want {
@@ -164,6 +173,26 @@ func TestBackgroundLab(t *testing.T) {
 	}
 	if _, out, _ := run(t, "status", "--state", dir); !strings.Contains(out, "docker1") || !strings.Contains(out, "Hard disk 1") {
 		t.Errorf("status: got %q, want a table of machines and disks", out)
+	}
+	for _, c := range []struct{ args, want []string }{
+		{[]string{"vm", "ls"}, []string{"docker1   esx1.lab   on", "docker2   esx2.lab   off"}},
+		{[]string{"host", "ls"}, []string{"esx3.lab   connected   poweredOn"}},
+		{[]string{"disk", "ls"}, []string{"docker2   off     Hard disk 1   16gb"}},
+		{[]string{"events"}, []string{"VmPoweredOffEvent"}},
+		{[]string{"vm", "ls", "-o", "json"}, []string{`"poweredOn": false`}},
+		{[]string{"host", "ls", "-o", "json"}, []string{`"state": "connected"`}},
+		{[]string{"disk", "ls", "-o", "json"}, []string{`"vm": "docker2"`}},
+		{[]string{"events", "-o", "json"}, []string{`"type": "VmPoweredOffEvent"`}},
+	} {
+		status, out, errs := run(t, append(c.args, "--state", dir)...)
+		for _, want := range c.want {
+			if status != 0 || !strings.Contains(out, want) {
+				t.Errorf("%v: got status %d, %s%s, want %q in it", c.args, status, out, errs, want)
+			}
+		}
+	}
+	if status, _, errs := run(t, "vm", "exec", lab.ThisVM, "--state", dir, "--", "true"); status != 2 || !strings.Contains(errs, "--guest qemu") {
+		t.Errorf("vm exec in this machine: got status %d, %q, want 2 and the cure", status, errs)
 	}
 	if status, _, errs := run(t, "down", "--state", dir); status != 0 {
 		t.Fatalf("down: got status %d, %s", status, errs)
@@ -235,4 +264,30 @@ func asNobody(t *testing.T, c *exec.Cmd, dir string) {
 		t.Fatal(err)
 	}
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+}
+
+// Flags that go with the other kind of guest are refused, all at once and with the cure, before anything is made.
+func TestFlagsOfTheOtherGuestAreRefused(t *testing.T) {
+	t.Parallel()
+	dir := state(t)
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"--vms", "3", "--time-scale", "10"}, []string{"--vms goes with --guest qemu only", "--time-scale goes", "hint: mooring-lab up --guest qemu"}},
+		{[]string{"--guest", "qemu", "--no-plugin"}, []string{"--no-plugin goes with --guest local only", "hint: mooring-lab up --guest local"}},
+		{[]string{"--guest", "vmware"}, []string{`--guest "vmware": allowed are local and qemu`}},
+		{[]string{"--guest", "qemu", "--vms", "0", "--hosts", "99", "--debian", "trixie,sid"}, []string{"--vms 0: allowed are 1 to 16", "--hosts 99", `"sid": allowed are trixie and bookworm`}},
+		{[]string{"--guest", "qemu", "--package", "nothing.deb"}, []string{"--package nothing.deb: want a Debian package"}},
+	} {
+		status, _, errs := run(t, append([]string{"up", "--state", dir}, c.args...)...)
+		for _, want := range c.want {
+			if status != 2 || !strings.Contains(errs, want) {
+				t.Errorf("%v: got status %d, %q, want 2 and %q", c.args, status, errs, want)
+			}
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("got files %v, %v, want none", left, err)
+	}
 }
