@@ -1,0 +1,37 @@
+package image
+
+import (
+	"context"
+	"io"
+	"io/fs"
+)
+
+// RecipeKey returns the key of a recipe of the suite with other packages and files than the real one.
+func RecipeKey(s Suite, packages []string, files fs.FS) (string, error) {
+	r := recipe{suite: s, packages: packages, files: files}
+	return r.key()
+}
+
+// CacheGet is the cache's part in [Get].
+func CacheGet(ctx context.Context, dir string, say io.Writer, suite, key string, build func(ctx context.Context, scratch string) error) (string, error) {
+	return cache{dir: dir, say: say}.get(ctx, suite, key, build)
+}
+
+// Unused is how long an image that nobody asks for is kept.
+const Unused = unused
+
+// File is a file of an initramfs.
+type File struct {
+	Path    string
+	Mode    fs.FileMode
+	Content []byte
+}
+
+// WriteArchive writes an initramfs.
+func WriteArchive(w io.Writer, files []File) error {
+	entries := make([]entry, 0, len(files))
+	for _, f := range files {
+		entries = append(entries, entry{f.Path, f.Mode, f.Content})
+	}
+	return writeArchive(w, entries)
+}
