@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/vmware/govmomi/find"
 	"github.com/vmware/govmomi/vim25/types"
@@ -55,13 +56,18 @@ func (s *scene) spread() {
 func (s *scene) check() {
 	s.t.Helper()
 	var o failover.Observation
-	s.await(soon, "hardware and holders agree", func() bool {
+	for end := time.Now().Add(soon); ; s.pause(time.Second) { // what is on its way arrives
 		o.Machines = nil
 		for _, vm := range s.Names() {
 			o.Machines = append(o.Machines, s.machine(vm))
 		}
-		return len(failover.Judge(failover.Observation{Machines: quiet(o.Machines)})) == 0
-	})
+		if len(failover.Judge(o)) == 0 || time.Now().After(end) {
+			break
+		}
+	}
+	for i := range o.Machines {
+		s.losses(&o.Machines[i])
+	}
 	for _, vm := range s.Names() {
 		if s.on(vm) {
 			s.containers(vm, &o)
@@ -77,17 +83,8 @@ func (s *scene) check() {
 	}
 }
 
-// quiet leaves the kernel's lines out: waiting does not make them go.
-func quiet(machines []failover.Machine) []failover.Machine {
-	out := slices.Clone(machines)
-	for i := range out {
-		out[i].Kernel = nil
-	}
-	return out
-}
-
-// losses are what a kernel says when a disk goes from under a filesystem.
-const losses = `I/O error|Buffer I/O|EXT4-fs error|EXT4-fs.*aborted|Remounting filesystem read-only|XFS.*([Cc]orrupt|[Ss]hut)|rejecting I/O`
+// lost is what a kernel says when a disk goes from under a filesystem.
+const lost = `I/O error|Buffer I/O|EXT4-fs error|EXT4-fs.*aborted|Remounting filesystem read-only|XFS.*([Cc]orrupt|[Ss]hut)|rejecting I/O`
 
 // machine asks vCenter and the machine itself.
 func (s *scene) machine(vm string) failover.Machine {
@@ -112,15 +109,20 @@ func (s *scene) machine(vm string) failover.Machine {
 			m.Attached = append(m.Attached, v.Name)
 		}
 	}
-	if !s.kernel {
-		from := s.marks[vm]
-		if from.boot != s.VM(vm).Boot() {
-			from.kernel = 0
-		}
-		out, _ := s.try(vm, fmt.Sprintf("dmesg | tail -n +%d | grep -E '%s'", from.kernel+1, losses)) // no line: grep fails
-		m.Kernel = slices.DeleteFunc(strings.Split(out, "\n"), func(l string) bool { return l == "" || strings.Contains(l, "sr0") })
-	}
 	return m
+}
+
+// losses asks the machine's kernel whether it has lost a disk since the case began, or in this boot.
+func (s *scene) losses(m *failover.Machine) {
+	if !m.On || s.kernel {
+		return
+	}
+	from := s.marks[m.Name]
+	if from.boot != s.VM(m.Name).Boot() {
+		from.kernel = 0
+	}
+	out, _ := s.try(m.Name, fmt.Sprintf("dmesg | tail -n +%d | grep -E '%s'", from.kernel+1, lost)) // no line: grep fails
+	m.Kernel = slices.DeleteFunc(strings.Split(out, "\n"), func(l string) bool { return l == "" })
 }
 
 // view is what the check needs of a volume's view.

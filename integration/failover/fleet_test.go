@@ -190,12 +190,11 @@ rm /tmp/writer.tar`
 
 // volumeOf returns the name of the volume that lies at that backing; false: it is no volume.
 func volumeOf(backing string) (string, bool) {
-	_, file, ok := strings.Cut(backing, "dockvols/")
+	_, file, ok := strings.Cut(backing, "/default/") // below dockvols, of which vSAN shows the folder's UUID
 	if !ok {
 		return "", false
 	}
-	name, ok := strings.CutSuffix(filepath.Base(file), ".vmdk")
-	return name, ok
+	return strings.CutSuffix(file, ".vmdk")
 }
 
 // attached returns the volumes in the machine's hardware list.
