@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/integration/lab/cluster"
 	"github.com/mooring-sh/mooring/integration/lab/control"
 )
 
@@ -24,6 +25,7 @@ const (
 	upWait   = time.Hour // dockerd may have to be installed, or images of machines be built
 	downWait = 2 * time.Minute
 	upPoll   = 50 * time.Millisecond
+	logName  = "lab.log" // in the state directory: what a background lab says
 )
 
 func newUp() *cobra.Command {
@@ -52,7 +54,7 @@ func up(cmd *cobra.Command, s settings) error {
 	if err := os.MkdirAll(s.state, 0o700); err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}
-	name := filepath.Join(s.state, "lab.log")
+	name := filepath.Join(s.state, logName)
 	out, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
@@ -185,13 +187,16 @@ func newServe() *cobra.Command {
 			ctx, down := context.WithCancelCause(cmd.Context())
 			defer down(nil)
 			said := newProgress(cmd.ErrOrStderr())
-			defer said.close()
 			h, err := open(ctx, s, said, down)
+			said.close()
 			if err != nil {
 				return err
 			}
 			<-ctx.Done()
-			return h.close(context.WithoutCancel(ctx))
+			if err := h.close(context.WithoutCancel(ctx)); err != nil {
+				return err
+			}
+			return cluster.RemoveConsoles(s.state)
 		},
 	}
 	s.flags(cmd, defaultState())
@@ -210,24 +215,34 @@ func newDown() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("no lab is up in %s: %w", state, mooring.ErrNotFound)
 			}
+			log, err := os.Open(filepath.Join(state, logName))
+			if err == nil {
+				defer func() { _ = log.Close() }()
+				_, err = log.Seek(0, io.SeekEnd)
+			}
+			if err != nil && !errors.Is(err, os.ErrNotExist) { // serve has none
+				return fmt.Errorf("read what the lab logs: %w", err)
+			}
 			if err := client.Do(ctx, control.Order{Verb: "down"}); err != nil {
 				return err
 			}
-			return awaitEnd(ctx, st.PID, state)
+			return awaitEnd(ctx, st.PID, log)
 		},
 	}
 	stateFlag(cmd, &state)
 	return cmd
 }
 
-// awaitEnd waits until the process has ended, and prints what it said last.
-func awaitEnd(ctx context.Context, pid int, state string) error {
+// awaitEnd waits until the process has ended, and prints what it says until then.
+func awaitEnd(ctx context.Context, pid int, log *os.File) error {
 	tick := time.NewTicker(upPoll)
 	defer tick.Stop()
 	for {
 		if err := syscall.Kill(pid, 0); errors.Is(err, syscall.ESRCH) {
-			text, err := os.ReadFile(filepath.Join(state, "lab.log"))
-			_, _ = os.Stderr.Write(text)
+			if log == nil {
+				return nil
+			}
+			_, err := io.Copy(os.Stderr, log)
 			return err
 		}
 		select {

@@ -249,5 +249,19 @@ func (c *Cluster) Close() error {
 	return errors.Join(append(errs, c.lock.Close())...)
 }
 
-// Sweep removes what labs that were killed have left in the directories, as far as it is large.
-func Sweep(dirs []string) error { return control.Sweep(dirs, machinesDir, control.Datastores) }
+// Sweep removes what labs of this kind that were killed have left in the directories, as far as it is large.
+func Sweep(dirs []string) error {
+	ours := slices.DeleteFunc(slices.Clone(dirs), func(dir string) bool {
+		_, err := os.Stat(filepath.Join(dir, machinesDir))
+		return err != nil
+	})
+	return control.Sweep(ours, machinesDir, control.Datastores)
+}
+
+// RemoveConsoles removes what [Cluster.Close] has left in the directory.
+func RemoveConsoles(dir string) error {
+	if err := os.RemoveAll(filepath.Join(dir, machinesDir)); err != nil {
+		return fmt.Errorf("remove consoles: %w", err)
+	}
+	return nil
+}

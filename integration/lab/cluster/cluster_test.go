@@ -106,15 +106,13 @@ func (l *lab) host(t *testing.T, name string) vcenter.Host {
 }
 
 // nextBoot waits for another boot of the machine.
-func (l *lab) nextBoot(t *testing.T, vm, before string) string {
+func (l *lab) nextBoot(t *testing.T, vm, before string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), bootWait)
 	defer cancel()
-	boot, err := l.VM(vm).AwaitBoot(ctx, before)
-	if err != nil {
+	if _, err := l.VM(vm).AwaitBoot(ctx, before); err != nil {
 		t.Fatal(err)
 	}
-	return boot
 }
 
 // until waits until the condition holds.

@@ -1,0 +1,7 @@
+package cluster
+
+// What the tests look at by itself.
+var (
+	CopySparse = copySparse
+	ConfigFile = configFile
+)
