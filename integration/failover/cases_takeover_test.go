@@ -30,7 +30,7 @@ func takeoverCases() []scenario {
 				v := s.volumes[0]
 				s.override(one, true)
 				s.must(s.PowerOff(one))
-				s.sh(two, release(v, one))
+				s.sh(two, release(v))
 				s.move(v, two, "no")
 				s.override(one, false)
 				s.must(s.PowerOn(one))
@@ -92,35 +92,33 @@ func takeoverCases() []scenario {
 func (s *scene) takeOver() {
 	s.t.Helper()
 	v := s.volumes[0]
-	s.status(two, release(v, one), 12) // it runs
+	s.status(release(v), 12) // it runs
 	s.override(one, true)
 	host := s.hostOf(one)
 	s.must(s.IsolateHost(host))
 	s.await(soon, "the host is not responding", func() bool { return s.state(host) == "notResponding" })
-	s.status(two, release(v, one), 13) // who knows
+	s.status(release(v), 13) // who knows
 	s.must(s.StartHost(host))
 	s.more(v, 5)
 	s.must(s.KillHost(host))
 	s.await(soon, "the host is not responding", func() bool { return s.state(host) == "notResponding" })
-	s.status(two, release(v, one), 13) // who knows
+	s.status(release(v), 13) // who knows
 	s.must(s.StartHost(host))
 	s.await(soon, "the host is back, and the machine off", func() bool { return s.state(host) == "connected" && !s.on(one) })
-	s.sh(two, release(v, one))
+	s.sh(two, release(v))
 	s.move(v, two, "always")
 	s.override(one, false)
 	s.must(s.PowerOn(one))
 }
 
-// release is the command that takes a volume over.
-func release(v *vol, from string) string {
-	return "mooring volume release --yes " + v.name + " --from " + from
-}
+// release is the command that takes a volume over from machine one.
+func release(v *vol) string { return "mooring volume release --yes " + v.name + " --from " + one }
 
-// status runs a command that must end with this exit status.
-func (s *scene) status(vm, script string, want int) {
+// status runs a command on machine two that must end with this exit status.
+func (s *scene) status(script string, want int) {
 	s.t.Helper()
-	if got := s.sh(vm, "out=$("+script+" 2>&1); echo $? \"$out\""); !strings.HasPrefix(got, strconv.Itoa(want)+" ") {
-		s.t.Errorf("%s: %s: got status %s, want %d", vm, script, got, want)
+	if got := s.sh(two, "out=$("+script+" 2>&1); echo $? \"$out\""); !strings.HasPrefix(got, strconv.Itoa(want)+" ") {
+		s.t.Errorf("%s: got status %s, want %d", script, got, want)
 	}
 }
 

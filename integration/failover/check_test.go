@@ -5,6 +5,7 @@ package failover_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -130,7 +131,9 @@ type view struct {
 	Name     string `json:"name"`
 	Attached bool   `json:"attached"`
 	Mounted  bool   `json:"mounted"`
-	Holders  []struct {
+	// Mountpoint is what the containers have.
+	Mountpoint string `json:"mountpoint"`
+	Holders    []struct {
 		ID string `json:"id"`
 	} `json:"holders"`
 	Conditions []struct {
@@ -166,32 +169,69 @@ func (s *scene) view(vm string, v *vol) view {
 	return out
 }
 
-// containers asks dockerd of the machine for the case's containers and volumes.
+// answer is what dockerd says to one request.
+type answer struct {
+	status string
+	body   []byte
+}
+
+// ask sends requests to the machine's dockerd, each a method and a path.
+func (s *scene) ask(vm string, requests ...string) []answer {
+	s.t.Helper()
+	if len(requests) == 0 {
+		return nil
+	}
+	text := s.sh(vm, writerBinary+" api '"+strings.Join(requests, "' '")+"'")
+	var out []answer
+	for line := range strings.Lines(text) {
+		status, body, _ := strings.Cut(strings.TrimSpace(line), " ")
+		out = append(out, answer{status, []byte(body)})
+	}
+	if len(out) != len(requests)/2 {
+		s.t.Fatalf("%s: %d answers to %d requests:\n%s", vm, len(out), len(requests)/2, text)
+	}
+	return out
+}
+
+// containers asks dockerd of the machine for the case's containers and volumes, and tries to remove those that are used.
 func (s *scene) containers(vm string, o *failover.Observation) {
 	s.t.Helper()
+	var requests []string
+	var read []func(answer)
 	for _, v := range s.volumes {
 		if v.machine != vm || v.gone {
 			continue
 		}
-		var labels map[string]string
-		if text := s.sh(vm, "docker volume inspect -f '{{json .Labels}}' "+v.name); json.Unmarshal([]byte(text), &labels) != nil {
-			s.t.Fatalf("%s: labels of %s: got %s", vm, v.name, text)
-		}
-		seen := failover.Volume{Name: v.name, Machine: vm, Want: v.labels, Labels: labels, Used: v.box != "" && !v.down}
-		if seen.Used {
-			seen.Removal, _ = s.try(vm, "docker volume rm "+v.name+" 2>&1 && echo removed") // what it says is judged
-		}
+		seen := failover.Volume{Name: v.name, Machine: vm, Want: v.labels, Used: v.box != "" && !v.down}
+		at := len(o.Volumes)
 		o.Volumes = append(o.Volumes, seen)
+		requests = append(requests, "GET", "/volumes/"+v.name)
+		read = append(read, func(a answer) {
+			var body struct{ Labels map[string]string }
+			_ = json.Unmarshal(a.body, &body) // no labels are a finding
+			o.Volumes[at].Labels = body.Labels
+		})
+		if seen.Used {
+			requests = append(requests, "DELETE", "/volumes/"+v.name)
+			read = append(read, func(a answer) { o.Volumes[at].Removal = a.status + " " + string(a.body) })
+		}
 		if v.box == "" {
 			continue
 		}
-		fields := strings.Fields(s.sh(vm, "docker inspect -f '{{.State.Running}} {{.HostConfig.RestartPolicy.Name}}' "+v.box))
-		if len(fields) != 2 {
-			s.t.Fatalf("%s: inspect %s: got %q", vm, v.box, fields)
-		}
-		o.Starts = append(o.Starts, failover.Container{
-			Name: v.box, Machine: vm, Running: fields[0] == "true", WantRunning: !v.down, Policy: fields[1], WantPolicy: v.policy,
+		c := len(o.Starts)
+		o.Starts = append(o.Starts, failover.Container{Name: v.box, Machine: vm, WantRunning: !v.down, WantPolicy: v.policy})
+		requests = append(requests, "GET", "/containers/"+v.box+"/json")
+		read = append(read, func(a answer) {
+			var body struct {
+				State      struct{ Running bool }
+				HostConfig struct{ RestartPolicy struct{ Name string } }
+			}
+			_ = json.Unmarshal(a.body, &body) // no container is a finding
+			o.Starts[c].Running, o.Starts[c].Policy = body.State.Running, body.HostConfig.RestartPolicy.Name
 		})
+	}
+	for i, a := range s.ask(vm, requests...) {
+		read[i](a)
 	}
 }
 
@@ -218,7 +258,7 @@ func (s *scene) journal(vm string) failover.Journal {
 	return j
 }
 
-// streams stops the writers and reads what their volumes hold. What was heard is taken before: all of it must be there.
+// streams lets the writers stand still and reads what their volumes hold. What was heard is taken before: all of it must be there.
 func (s *scene) streams() []failover.Stream {
 	s.t.Helper()
 	heard := map[string]failover.Heard{}
@@ -235,36 +275,45 @@ func (s *scene) streams() []failover.Stream {
 func (s *scene) streamsOf(vm string, heard map[string]failover.Heard) []failover.Stream {
 	s.t.Helper()
 	var out []failover.Stream
-	var boxes, mounts, dirs []string
+	var pause, mounts, inside, here []string
 	for _, v := range s.volumes {
-		if v.machine != vm {
+		if v.machine != vm || s.silent(v.name) {
 			continue
 		}
-		st := failover.Stream{Name: v.name, Heard: heard[v.name], Gone: v.gone}
-		if !v.gone && len(st.Heard.Acks) > 0 {
+		out = append(out, failover.Stream{Name: v.name, Heard: heard[v.name], Gone: v.gone})
+		switch {
+		case v.gone:
+		case v.box != "" && !v.down:
+			pause = append(pause, "POST", "/containers/"+v.box+"/pause")
+			here = append(here, s.view(vm, v).Mountpoint)
+		default:
 			mounts = append(mounts, "-v "+v.name+":/"+v.name)
-			dirs = append(dirs, "/"+v.name)
+			inside = append(inside, "/"+v.name)
 		}
-		if v.box != "" && !v.down {
-			boxes = append(boxes, v.box)
+	}
+	s.ask(vm, pause...)
+	found := map[string]failover.Contents{}
+	dump := func(script string) {
+		part, err := failover.ParseDump(s.sh(vm, script))
+		if err != nil {
+			s.t.Fatalf("%s: %v", vm, err)
 		}
-		out = append(out, st)
+		maps.Copy(found, part)
 	}
-	if len(boxes) > 0 {
-		s.sh(vm, "docker stop "+strings.Join(boxes, " ")+" >/dev/null")
+	if len(here) > 0 {
+		dump(writerBinary + " dump " + strings.Join(here, " "))
 	}
-	if len(dirs) == 0 {
-		return slices.DeleteFunc(out, func(st failover.Stream) bool { return len(st.Heard.Acks) == 0 })
-	}
-	text := s.sh(vm, "docker run --rm --network none "+strings.Join(mounts, " ")+" "+writerImage+" dump "+strings.Join(dirs, " "))
-	found, err := failover.ParseDump(text)
-	if err != nil {
-		s.t.Fatalf("%s: %v", vm, err)
+	if len(inside) > 0 {
+		dump("docker run --rm --network none " + strings.Join(mounts, " ") + " " + writerImage + " dump " + strings.Join(inside, " "))
 	}
 	for i := range out {
-		out[i].Found = found["/"+out[i].Name]
+		for dir, c := range found {
+			if dir == "/"+out[i].Name || strings.Contains(dir, "/"+out[i].Name+"/") || strings.HasSuffix(dir, "/"+out[i].Name) {
+				out[i].Found = c
+			}
+		}
 	}
-	return slices.DeleteFunc(out, func(st failover.Stream) bool { return s.silent(st.Name) })
+	return out
 }
 
 // silent says whether nobody was to write to the volume.
@@ -273,12 +322,26 @@ func (s *scene) silent(name string) bool {
 	return s.volumes[i].box == "" && len(s.witness.Heard(name).Acks) == 0
 }
 
+// bare removes every container of the machine.
+func (s *scene) bare(vm string) {
+	s.t.Helper()
+	var list []struct{ ID string }
+	if a := s.ask(vm, "GET", "/containers/json?all=1")[0]; json.Unmarshal(a.body, &list) != nil {
+		s.t.Fatalf("%s: list of containers: %s", vm, a.body)
+	}
+	var requests []string
+	for _, c := range list {
+		requests = append(requests, "DELETE", "/containers/"+c.ID+"?force=1")
+	}
+	s.ask(vm, requests...)
+}
+
 // clear removes what the case made, and sees to it that all disks have left.
 func (s *scene) clear() {
 	s.t.Helper()
 	for _, vm := range s.Names() {
 		if s.on(vm) {
-			s.sh(vm, "docker ps -aq | xargs -r docker rm -f >/dev/null")
+			s.bare(vm)
 		}
 	}
 	s.await(soon, "no disk is attached that nobody holds", func() bool {
@@ -286,11 +349,13 @@ func (s *scene) clear() {
 	})
 	for _, v := range s.volumes {
 		if !v.gone {
-			s.sh(v.machine, "docker volume rm "+v.name+" >/dev/null")
+			if a := s.ask(v.machine, "DELETE", "/volumes/"+v.name)[0]; a.status != "204" {
+				s.t.Errorf("remove %s on %s: %s %s", v.name, v.machine, a.status, a.body)
+			}
 		}
 		for _, vm := range s.Names() {
 			if vm != v.machine && s.on(vm) { // its dockerd may know the name, too
-				_, _ = s.try(vm, "docker volume rm "+v.name+" >/dev/null 2>&1")
+				s.ask(vm, "DELETE", "/volumes/"+v.name)
 			}
 		}
 	}

@@ -171,7 +171,7 @@ func (h *harness) ready(ctx context.Context, t *testing.T, k kind) *fleet {
 	if h.fleet != nil && h.fleet.kind == k {
 		return h.fleet
 	}
-	h.discard(t) //nolint:contextcheck // what was begun is ended, whatever has happened
+	h.discard(t)
 	begun := time.Now()
 	h.fleets++
 	dir := filepath.Join(h.artefacts, fmt.Sprintf("fleet%d", h.fleets))
@@ -216,7 +216,7 @@ func (h *harness) run(t *testing.T, c scenario) {
 			t.Logf("what helps to understand it is in %s", dir)
 		}
 		if t.Failed() || s.spent {
-			h.discard(t) //nolint:contextcheck // what was begun is ended, whatever has happened
+			h.discard(t)
 		}
 	}()
 	s.begin()

@@ -155,7 +155,7 @@ func newFleet(ctx context.Context, k kind, say io.Writer, artefacts string) (*fl
 	}
 	all.Wait()
 	if err := errors.Join(problems...); err != nil {
-		return nil, errors.Join(err, f.Close()) //nolint:contextcheck // what was begun is ended, whatever has happened
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }

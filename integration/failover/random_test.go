@@ -9,9 +9,6 @@ import (
 	"github.com/mooring-sh/mooring/integration/failover"
 )
 
-// moment is how long a fault waits for a machine that may well be down.
-const moment = 5 * time.Second
-
 // random carries out the schedule of a seed.
 type random struct {
 	plan   failover.Schedule
@@ -69,7 +66,7 @@ func (r *random) strike(s *scene, step failover.Step, lasting *sync.WaitGroup) {
 	case failover.MachineReset:
 		s.must(s.Reset(m))
 	case failover.GuestPanic:
-		s.tryFor(moment, m, "echo c >/proc/sysrq-trigger")
+		s.tryFor(m, "echo c >/proc/sysrq-trigger")
 	case failover.GuestFrozen:
 		during(s.VM(m).Freeze, s.VM(m).Thaw)
 	case failover.VCenterDown:
@@ -79,13 +76,13 @@ func (r *random) strike(s *scene, step failover.Step, lasting *sync.WaitGroup) {
 	case failover.LinkCut:
 		during(func() error { return s.VM(m).Link(s.ctx, "vcenter", false) }, func() error { return s.VM(m).Link(s.ctx, "vcenter", true) })
 	case failover.PluginKilled:
-		s.tryFor(moment, m, "systemctl kill -s KILL mooring-plugin")
+		s.tryFor(m, "systemctl kill -s KILL mooring-plugin")
 	case failover.DockerKilled:
-		s.tryFor(moment, m, "systemctl kill -s KILL docker")
+		s.tryFor(m, "systemctl kill -s KILL docker")
 	case failover.DockerRestart:
-		s.tryFor(moment, m, "systemctl restart --no-block docker")
+		s.tryFor(m, "systemctl restart --no-block docker")
 	case failover.WriterKilled:
-		s.tryFor(moment, m, "docker ps -q | head -1 | xargs -r docker kill")
+		s.tryFor(m, "docker ps -q | head -1 | xargs -r docker kill")
 	}
 }
 

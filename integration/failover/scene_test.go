@@ -173,10 +173,15 @@ func (s *scene) write(v *vol, policy string) {
 func (s *scene) pair(vm string) (*vol, *vol) {
 	s.t.Helper()
 	a, b := s.plan(vm, "ext4", "ext4"), s.plan(vm, "xfs", "xfs")
-	s.sh(vm, strings.Join([]string{a.create(), b.create(), a.run("always"), b.run("always")}, " && "))
+	s.sh(vm, both(a.create(), b.create())+" && "+both(a.run("always"), b.run("always")))
 	s.more(a, 10)
 	s.more(b, 10)
 	return a, b
+}
+
+// both is a script that runs two commands at once and fails if one does.
+func both(a, b string) string {
+	return "{ " + a + " & one=$!; " + b + " & two=$!; wait $one && wait $two; }"
 }
 
 // more waits until the writer has acknowledged n records more than now.
@@ -230,9 +235,12 @@ func (s *scene) known(vm string, volumes ...*vol) {
 	}
 }
 
+// moment is how long a fault waits for a machine that may well be down.
+const moment = 5 * time.Second
+
 // tryFor is try for a command that may never return.
-func (s *scene) tryFor(limit time.Duration, vm, script string) {
-	ctx, cancel := context.WithTimeout(s.ctx, limit)
+func (s *scene) tryFor(vm, script string) {
+	ctx, cancel := context.WithTimeout(s.ctx, moment)
 	defer cancel()
 	_, _ = s.VM(vm).Shell(ctx, script) // the machine may be down
 }
