@@ -24,7 +24,7 @@ func machineCases() []scenario {
 			setup: func(s *scene) { s.pair(two) },
 			fault: func(s *scene) {
 				s.sh(two, "sysctl -q kernel.panic=0 kernel.sysrq=1")
-				s.tryFor(one, "echo c >/proc/sysrq-trigger") // never returns
+				s.tryFor(two, "echo c >/proc/sysrq-trigger") // never returns
 			},
 			expect: func(s *scene) { s.backElsewhere(two) },
 		},
