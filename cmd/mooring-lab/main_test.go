@@ -92,6 +92,20 @@ func TestRunLeavesNothing(t *testing.T) {
 	}
 }
 
+// A run that cannot begin leaves no trace, for there is no log that would say more than it has said.
+func TestRunThatCannotBeginLeavesNothing(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	tmp := state(t)
+	c, _, errs := command(t, "run", "--guest", "qemu", "--", "true")
+	c.Env = append(c.Env, "TMPDIR="+tmp, "PATH="+tmp)
+	_ = c.Run() // its status is looked at
+	left, err := os.ReadDir(tmp)
+	if got := c.ProcessState.ExitCode(); got != 10 || !strings.Contains(errs.String(), "hint: apt-get install qemu-system-x86") || err != nil || len(left) != 0 {
+		t.Errorf("got status %d, %q, files %v, %v, want 10, the cure, nothing", got, errs, left, err)
+	}
+}
+
 // An interrupted run takes everything down, after the command has ended.
 func TestInterruptedRunLeavesNothing(t *testing.T) {
 	t.Parallel()

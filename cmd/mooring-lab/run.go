@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -21,10 +22,10 @@ func newRun() *cobra.Command {
 	var s settings
 	cmd := &cobra.Command{
 		Use:   "run [flags] -- COMMAND [ARGUMENT...]",
-		Short: "Run a command with lab and plugin up, then take everything down",
-		Long: `Brings up the vCenter, the plugin and, if none runs, the installed Docker Engine; runs COMMAND with GOVC_URL, GOVC_USERNAME,
-GOVC_PASSWORD, GOVC_TLS_CA_CERTS, MOORING_ADMIN_SOCKET and, where needed, DOCKER_HOST in its environment; takes everything down.
-The exit status is COMMAND's.`,
+		Short: "Run a command with a lab up, then take everything down",
+		Long: `Brings up the vCenter, and with --guest local the plugin and, if none runs, the installed Docker Engine, with --guest qemu the virtual
+machines; runs COMMAND with GOVC_URL, GOVC_USERNAME, GOVC_PASSWORD, GOVC_TLS_CA_CERTS, MOORING_LAB_STATE and, with --guest local,
+MOORING_ADMIN_SOCKET and, where needed, DOCKER_HOST in its environment; takes everything down. The exit status is COMMAND's.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -55,11 +56,10 @@ func runIn(cmd *cobra.Command, s settings, args []string) (err error) {
 	h, err := open(ctx, s, said, down)
 	said.close()
 	if err != nil {
-		if !keep { // a directory that was named may be another lab's
-			err = errors.Join(err, os.RemoveAll(filepath.Join(s.state, "datastores")))
+		if keep { // a directory that was named may be another lab's
+			return err
 		}
-		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "mooring-lab: logs are in %s\n", s.state)
-		return err
+		return errors.Join(err, leaveLogs(cmd.ErrOrStderr(), s.state))
 	}
 	err = command(ctx, h, args)
 	closed := h.close(context.WithoutCancel(ctx))
@@ -71,13 +71,24 @@ func runIn(cmd *cobra.Command, s settings, args []string) (err error) {
 	case err == nil && closed == nil:
 		err = os.RemoveAll(s.state)
 	default:
-		closed = errors.Join(closed, os.RemoveAll(filepath.Join(s.state, "datastores")))
-		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "mooring-lab: logs are in %s\n", s.state)
+		closed = errors.Join(closed, leaveLogs(cmd.ErrOrStderr(), s.state))
 	}
 	if err == nil {
 		return closed
 	}
 	return err
+}
+
+// leaveLogs removes the directory of a lab that failed but for the logs in it, and says where they are.
+func leaveLogs(say io.Writer, dir string) error {
+	err := os.RemoveAll(filepath.Join(dir, control.Datastores))
+	for _, pattern := range [...]string{"*.log", "*/*/*.log"} { // of the lab and of its machines
+		if logs, globErr := filepath.Glob(filepath.Join(dir, pattern)); globErr != nil || len(logs) > 0 {
+			_, _ = fmt.Fprintf(say, "mooring-lab: logs are in %s\n", dir)
+			return errors.Join(err, globErr)
+		}
+	}
+	return errors.Join(err, os.RemoveAll(dir))
 }
 
 // command runs the command to its end. Signals are its to handle: ours are passed on, but not Ctrl-C on a terminal, which it gets by itself.

@@ -32,7 +32,7 @@ func newUp() *cobra.Command {
 	var s settings
 	cmd := &cobra.Command{
 		Use:   "up",
-		Short: "Bring lab and plugin up in the background",
+		Short: "Bring a lab up in the background",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return up(cmd, s) },
 	}
@@ -179,7 +179,7 @@ func printUp(cmd *cobra.Command, state string) error {
 func newServe() *cobra.Command {
 	var s settings
 	cmd := &cobra.Command{
-		Use: "serve", Short: "Bring lab and plugin up in the foreground", Args: cobra.NoArgs,
+		Use: "serve", Short: "Bring a lab up in the foreground", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := s.check(cmd); err != nil {
 				return err

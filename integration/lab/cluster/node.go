@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 
+	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/integration/lab/image"
 	"github.com/mooring-sh/mooring/integration/lab/qemu"
 )
@@ -58,8 +60,14 @@ func (n *node) discard() error {
 	return errors.Join(errs...)
 }
 
+// emulator is the program that package qemu runs.
+const emulator = "qemu-system-x86_64"
+
 // makeMachines gets the images and makes every machine, switched off.
 func (c *Cluster) makeMachines(ctx context.Context) error {
+	if _, err := exec.LookPath(emulator); err != nil { // before an image is built, which takes minutes
+		return &mooring.HintError{Err: fmt.Errorf("%w: %w", err, mooring.ErrNotFound), Hint: "apt-get install qemu-system-x86 debootstrap"}
+	}
 	agent, err := c.agent(ctx)
 	if err != nil {
 		return err
