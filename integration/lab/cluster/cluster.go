@@ -100,7 +100,7 @@ func Start(ctx context.Context, opts Options) (c *Cluster, err error) {
 	if err := c.makeMachines(ctx); err != nil {
 		return c, err
 	}
-	c.sayf("powering on %s", strings.Join(c.Names(), ", "))
+	c.sayf("booting %s", strings.Join(c.Names(), ", "))
 	if err := c.startVCenter(ctx); err != nil {
 		return c, err
 	}
