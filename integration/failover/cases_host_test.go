@@ -208,7 +208,7 @@ func (s *scene) damagedAlone(vm string) {
 	if dev == "" {
 		return
 	}
-	s.sh(vm, "e2fsck -f -y "+dev+" >/dev/null; test $? -le 2")
+	s.sh(vm, "e2fsck -f -y "+dev+" >/dev/null || test $? -le 2")
 	s.sh(vm, "docker start "+bad.box)
 	bad.down = false
 	s.goOn()

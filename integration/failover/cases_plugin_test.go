@@ -134,7 +134,7 @@ while test ! -e /run/ask.stop; do timeout 60 docker volume ls >/dev/null 2>/run/
 END
 rm -f /run/ask.stop /run/ask.failed; sh /run/ask.sh & ask=$!
 now() { date +%s%N; }
-began=$(now); killed=0
+began=$(now); killed=0; last=none
 while test $killed -lt 30; do
 	pid=$(systemctl show -P MainPID mooring-plugin)
 	if test "$pid" -gt 0 && test "$pid" != "$last" && kill -9 $pid 2>/dev/null; then killed=$((killed+1)) last=$pid; fi

@@ -117,7 +117,7 @@ func release(v *vol) string { return "mooring volume release --yes " + v.name + 
 // status runs a command on machine two that must end with this exit status.
 func (s *scene) status(script string, want int) {
 	s.t.Helper()
-	if got := s.sh(two, "out=$("+script+" 2>&1); echo $? \"$out\""); !strings.HasPrefix(got, strconv.Itoa(want)+" ") {
+	if got := s.sh(two, "out=$("+script+" 2>&1) && status=0 || status=$?; echo $status \"$out\""); !strings.HasPrefix(got, strconv.Itoa(want)+" ") {
 		s.t.Errorf("%s: got status %s, want %d", script, got, want)
 	}
 }

@@ -86,6 +86,14 @@ func (s *scene) sh(vm, script string) string {
 	return out
 }
 
+// trace shows what a script prints, when somebody wants to know.
+func (s *scene) trace(vm, script string) {
+	if os.Getenv("TRACE") != "" {
+		out, _ := s.try(vm, script)
+		say("%s", out)
+	}
+}
+
 // refused runs a script that must fail and say this.
 func (s *scene) refused(vm, script string, want ...string) {
 	s.t.Helper()
@@ -282,6 +290,7 @@ func (s *scene) rebooted(vm string) {
 		s.t.Fatalf("%s does not boot: %v", vm, err)
 	}
 	s.boots[vm] = boot
+	defer s.trace(vm, "systemd-analyze --no-pager critical-chain docker.service; systemd-analyze --no-pager blame | head -12")
 	s.await(bootTime, "docker of "+vm+" answers", func() bool {
 		_, err := s.try(vm, "docker version >/dev/null 2>&1")
 		return err == nil
