@@ -165,7 +165,7 @@ func (v *vol) create(options ...string) string {
 // run is the command that starts the volume's writer.
 func (v *vol) run(policy string) string {
 	v.box, v.policy = "w-"+v.name, policy
-	return fmt.Sprintf("docker run -d --network none --name %s --restart %s -v %s:/data -v /run/mooring-lab:/run/mooring-lab %s write /data %s 50ms >/dev/null",
+	return fmt.Sprintf("docker run -d --network none --name %s --restart %s -v %s:/data:nocopy -v /run/mooring-lab:/run/mooring-lab %s write /data %s 50ms >/dev/null",
 		v.box, policy, v.name, writerImage, v.name)
 }
 
