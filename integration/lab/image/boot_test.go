@@ -41,7 +41,7 @@ func (c *console) Write(p []byte) (int, error) {
 }
 
 // await returns what was said once the pattern is in it, with the pattern's groups.
-func (c *console) await(t *testing.T, ctx context.Context, pattern string) []string {
+func (c *console) await(ctx context.Context, t *testing.T, pattern string) []string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
 	for {
@@ -70,8 +70,8 @@ func TestImageBootsToDocker(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), bootLimit)
 			defer cancel()
-			c := boot(t, ctx, img)
-			c.await(t, ctx, `root@docker9:`)
+			c := boot(ctx, t, img)
+			c.await(ctx, t, `root@docker9:`)
 			if _, err := io.WriteString(c.in, strings.Join([]string{
 				// It is answered when Docker has started, as docker.socket holds the request.
 				`docker info --format 'engine={{.ServerVersion}} driver={{.Driver}} cgroups={{.CgroupVersion}} images={{.Images}}'`,
@@ -80,18 +80,18 @@ func TestImageBootsToDocker(t *testing.T) {
 				`docker run --rm registry:lab registry --version`,
 				`docker-compose version`,
 				`mkfs.xfs -V; mkfs.ext4 -V 2>&1; dpkg --audit && echo dpkg=$((40+2))`,
-				`ip -4 -o address show eth1`,
+				`echo eth1=$(ip -color=never -4 -o address show eth1)`,
 				`echo link=$(basename $(readlink /dev/disk/by-id/wwn-0x6000c29012345678abcdef0123456789))`,
-				`systemctl is-system-running --wait; systemctl --failed --no-legend; systemd-analyze --no-pager; systemd-analyze --no-pager blame | head -20`,
+				`echo state=$(systemctl is-system-running --wait); systemctl --failed --no-legend; systemd-analyze --no-pager; systemd-analyze --no-pager blame | head -20`,
 				`echo end=$((40+2))`, "",
 			}, "\n")); err != nil {
 				t.Fatal(err)
 			}
-			said := c.await(t, ctx, `(?s).*end=42`)[0]
+			said := c.await(ctx, t, `(?s).*end=42`)[0]
 			t.Log(said)
 			for _, want := range []string{
 				"engine=" + docker, "driver=overlay2 cgroups=2 images=2", "container=42", "(?i)registry.* v?2\\.8", "(?i)compose version", "mkfs.xfs version",
-				"mke2fs 1", "dpkg=42", `inet 10\.77\.0\.9/24`, "link=sda", "(?m)^running",
+				"mke2fs 1", "dpkg=42", `eth1=.*inet 10\.77\.0\.9/24`, "link=sda", "state=running",
 			} {
 				if !regexp.MustCompile(want).MatchString(said) {
 					t.Errorf("the guest has not said %q", want)
@@ -102,7 +102,7 @@ func TestImageBootsToDocker(t *testing.T) {
 }
 
 // boot starts a machine with a copy of the image, and a disk on an emulated PVSCSI controller.
-func boot(t *testing.T, ctx context.Context, img image.Image) *console {
+func boot(ctx context.Context, t *testing.T, img image.Image) *console {
 	t.Helper()
 	disk := filepath.Join(t.TempDir(), "disk.raw")
 	if err := os.WriteFile(disk, make([]byte, 1<<20), 0o600); err != nil {

@@ -65,8 +65,11 @@ func (b builder) check() error {
 		errs = append(errs, errors.New("building an image needs root, to change the root directory and to make device nodes"))
 	}
 	for _, need := range []struct{ command, pkg string }{
-		{"debootstrap", "debootstrap"}, {"unshare", "util-linux"}, {"chroot", "coreutils"},
-		{"mkfs.ext4", "e2fsprogs"}, {qemu, "qemu-system-x86"},
+		{"debootstrap", "debootstrap"},
+		{"unshare", "util-linux"},
+		{"chroot", "coreutils"},
+		{"mkfs.ext4", "e2fsprogs"},
+		{qemu, "qemu-system-x86"},
 	} {
 		if _, err := find(need.command); err != nil {
 			errs = append(errs, fmt.Errorf("the command %s is missing (Debian's package %s has it)", need.command, need.pkg))
@@ -101,10 +104,13 @@ func (b builder) furnish(ctx context.Context) error {
 	if err := os.WriteFile(filepath.Join(b.tree(), inside), script, 0o700); err != nil {
 		return err
 	}
-	return errors.Join(
+	if err := errors.Join(
 		b.apart(ctx, "sh", "-euc", `mount -t proc proc "$1/proc"; mount -t tmpfs tmpfs "$1/tmp"; exec chroot "$1" "$2"`, "sh", b.tree(), inside),
 		os.Remove(filepath.Join(b.tree(), inside)),
-	)
+	); err != nil {
+		return err
+	}
+	return errors.Join(unsignAll(filepath.Join(b.tree(), "usr/lib/modules")), unsignAll(filepath.Join(b.tree(), "boot/modules")))
 }
 
 // overlay copies a tree of files; scripts can be run.

@@ -35,3 +35,6 @@ func WriteArchive(w io.Writer, files []File) error {
 	}
 	return writeArchive(w, entries)
 }
+
+// Unsigned returns how long a kernel module is without its signature.
+func Unsigned(module []byte) (int, error) { return unsigned(module) }

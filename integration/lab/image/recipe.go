@@ -49,13 +49,13 @@ func newRecipe(s Suite) (recipe, error) {
 // key tells apart what different recipes make.
 func (r recipe) key() (string, error) {
 	sum := sha256.New()
-	fmt.Fprintln(sum, version, r.suite, strings.Join(slices.Sorted(slices.Values(r.packages)), " "), appendLine)
+	sum.Write(fmt.Appendln(nil, version, r.suite, strings.Join(slices.Sorted(slices.Values(r.packages)), " "), appendLine))
 	err := fs.WalkDir(r.files, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		content, err := fs.ReadFile(r.files, name)
-		fmt.Fprintln(sum, name, len(content))
+		sum.Write(fmt.Appendln(nil, name, len(content)))
 		sum.Write(content)
 		return err
 	})
