@@ -63,18 +63,19 @@ func pluginCases() []scenario {
 	}
 }
 
-// load is what somebody types all the while. What fails is written down.
+// load is what somebody asks for all the while: a new volume, a container that writes to it, and its removal. What fails is written down.
 const load = `cat >/run/load.sh <<'END'
 n=0
 while test ! -e /run/load.stop; do
 	n=$((n+1))
-	{ docker volume create --driver=vmdk -o size=512mb load-$n &&
-	docker volume inspect load-$n && docker run --rm --network none -v load-$n:/data mooring-writer put /data/x y &&
-	docker volume ls && docker volume rm load-$n; } >/run/load.out 2>&1 || { echo "round $n:"; cat /run/load.out; } >>/run/load.failed
+	mooring-writer must POST '/volumes/create {"Name": "load-'$n'", "Driver": "vmdk", "DriverOpts": {"size": "512mb"}}' GET /volumes/load-$n \
+		POST '/containers/create?name=load {"Image": "mooring-writer", "Cmd": ["put", "/data/x", "y"], "HostConfig": {"NetworkMode": "none", "Binds": ["load-'$n':/data"]}}' \
+		POST /containers/load/start POST /containers/load/wait DELETE /containers/load GET /volumes DELETE /volumes/load-$n >/run/load.out 2>&1 ||
+		{ echo "round $n:"; cat /run/load.out; mooring-writer api DELETE '/containers/load?force=1'; } >>/run/load.failed
 	echo $n >/run/load.rounds
 done
 END
-rm -f /run/load.stop /run/load.failed; systemd-run --quiet --unit mooring-load sh /run/load.sh`
+rm -f /run/load.stop /run/load.failed /run/load.rounds; systemd-run --quiet --unit mooring-load sh /run/load.sh`
 
 // upgradeUnderLoad installs a newer package while volumes are used, made and removed.
 func (s *scene) upgradeUnderLoad() {
@@ -130,7 +131,7 @@ func (s *scene) killOften() {
 	mounts := s.mounts()
 	out := s.sh(one, writerBinary+` knock /run/docker/plugins/vmdk.sock 120s >/run/knocked 2>&1 & knock=$!
 cat >/run/ask.sh <<'END'
-while test ! -e /run/ask.stop; do timeout 60 docker volume ls >/dev/null 2>/run/ask.out || cat /run/ask.out >>/run/ask.failed; done
+while test ! -e /run/ask.stop; do timeout 60 mooring-writer must GET /volumes >/run/ask.out 2>&1 || cat /run/ask.out >>/run/ask.failed; done
 END
 rm -f /run/ask.stop /run/ask.failed; sh /run/ask.sh & ask=$!
 now() { date +%s%N; }

@@ -4,7 +4,7 @@ package failover_test
 
 import (
 	"context"
-	"fmt"
+	"encoding/json"
 	"net/url"
 	"os"
 	"slices"
@@ -151,22 +151,39 @@ func (s *scene) plan(vm, short, fs string) *vol {
 	return v
 }
 
+// create is the command that creates the volume, as docker volume create does.
 func (v *vol) create(options ...string) string {
-	words := []string{"docker volume create --driver=vmdk -o size=512mb -o fstype=" + v.fs}
+	opts := map[string]string{"size": "512mb", "fstype": v.fs}
 	for _, o := range options {
-		words = append(words, "-o '"+o+"'")
+		key, value, _ := strings.Cut(o, "=")
+		opts[key] = value
 	}
-	for key, value := range v.labels {
-		words = append(words, "--label "+key+"="+value)
-	}
-	return strings.Join(append(words, v.name, ">/dev/null"), " ")
+	return must("POST", "/volumes/create "+jsonOf(map[string]any{"Name": v.name, "Driver": "vmdk", "DriverOpts": opts, "Labels": v.labels}))
 }
 
-// run is the command that starts the volume's writer.
+// run is the command that starts the volume's writer, as docker run does.
 func (v *vol) run(policy string) string {
 	v.box, v.policy = "w-"+v.name, policy
-	return fmt.Sprintf("docker run -d --network none --name %s --restart %s -v %s:/data:nocopy -v /run/mooring-lab:/run/mooring-lab %s write /data %s 50ms >/dev/null",
-		v.box, policy, v.name, writerImage, v.name)
+	return must("POST", "/containers/create?name="+v.box+" "+jsonOf(map[string]any{
+		"Image": writerImage, "Cmd": []string{"write", "/data", v.name, "50ms"},
+		"HostConfig": map[string]any{
+			"NetworkMode": "none", "RestartPolicy": map[string]string{"Name": policy},
+			"Binds": []string{v.name + ":/data", "/run/mooring-lab:/run/mooring-lab"},
+		},
+	}), "POST", "/containers/"+v.box+"/start")
+}
+
+// must is the command that asks dockerd, and fails if it says no.
+func must(requests ...string) string {
+	return writerBinary + " must '" + strings.Join(requests, "' '") + "'"
+}
+
+func jsonOf(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // maps of strings
+	}
+	return string(b)
 }
 
 // write starts a writer on the volume, and waits until it has acknowledged something.
