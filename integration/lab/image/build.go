@@ -35,7 +35,7 @@ type builder struct {
 func (b builder) tree() string { return filepath.Join(b.dir, "tree") }
 
 func (b builder) build(ctx context.Context) error {
-	if err := b.check(); err != nil {
+	if err := check(searched()); err != nil {
 		return err
 	}
 	b.talk.step("building, which takes some minutes; Debian's packages come from %s", b.mirror)
@@ -58,8 +58,8 @@ func (b builder) build(ctx context.Context) error {
 	return nil
 }
 
-// check says, all at once, what this machine lacks.
-func (b builder) check() error {
+// check says, all at once, what this machine lacks, with commands looked for in these directories.
+func check(dirs string) error {
 	var errs []error
 	if os.Geteuid() != 0 {
 		errs = append(errs, errors.New("building an image needs root, to change the root directory and to make device nodes"))
@@ -71,7 +71,7 @@ func (b builder) check() error {
 		{"mkfs.ext4", "e2fsprogs"},
 		{qemu, "qemu-system-x86"},
 	} {
-		if _, err := find(need.command); err != nil {
+		if _, err := find(need.command, dirs); err != nil {
 			errs = append(errs, fmt.Errorf("the command %s is missing (Debian's package %s has it)", need.command, need.pkg))
 		}
 	}

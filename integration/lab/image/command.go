@@ -8,26 +8,27 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
 // sbin is where Debian keeps what an ordinary user's PATH lacks.
 const sbin = "/usr/local/sbin:/usr/sbin:/sbin"
 
-// find returns the command's file.
-func find(command string) (string, error) {
-	path, err := exec.LookPath(command)
-	if err == nil {
-		return path, nil
-	}
-	for dir := range strings.SplitSeq(sbin, ":") {
-		if path, err := exec.LookPath(filepath.Join(dir, command)); err == nil {
+// searched is where commands are looked for.
+func searched() string { return os.Getenv("PATH") + ":" + sbin }
+
+// find returns the file of the command in one of the directories, which are separated as in PATH.
+func find(command, dirs string) (string, error) {
+	for _, dir := range filepath.SplitList(dirs) {
+		if path, err := exec.LookPath(filepath.Join(dir, command)); err == nil && filepath.IsAbs(path) {
 			return path, nil
 		}
 	}
-	return "", err
+	return "", fmt.Errorf("%s: %w", command, exec.ErrNotFound)
 }
 
 // apart runs the command in mount and process namespaces of its own: what it mounts and what it starts ends with it, also when it is killed. The shell
@@ -41,14 +42,18 @@ func (b builder) apart(ctx context.Context, argv ...string) error {
 
 // run runs the command and says now and then what it is at. The error carries the end of what the command said.
 func (b builder) run(ctx context.Context, argv ...string) error {
-	path, err := find(argv[0])
+	path, err := find(argv[0], searched())
 	if err != nil {
 		return err
 	}
 	said := &listener{talk: b.talk}
 	cmd := exec.CommandContext(ctx, path, argv[1:]...)
-	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":"+sbin, "LC_ALL=C")
+	cmd.Env = append(os.Environ(), "PATH="+searched(), "LC_ALL=C")
 	cmd.Stdout, cmd.Stderr = said, said
+	// It dies with this program, however that dies. The kernel ties a child to the thread that made it: so that one stays.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	// Whatever holds the pipes writes below the directory that is removed next: so it is waited for, and not long, as it was killed.
 	cmd.WaitDelay = 10 * time.Second
 	if err := cmd.Run(); err != nil {

@@ -38,3 +38,11 @@ func WriteArchive(w io.Writer, files []File) error {
 
 // Unsigned returns how long a kernel module is without its signature.
 func Unsigned(module []byte) (int, error) { return unsigned(module) }
+
+// Apart runs a command as a build does.
+func Apart(ctx context.Context, argv ...string) error {
+	return builder{talk: newTalk(io.Discard, "")}.apart(ctx, argv...)
+}
+
+// Check says what a build would lack if commands were in that directory only.
+func Check(dir string) error { return check(dir) }
