@@ -28,7 +28,6 @@ func lastCases() []scenario {
 			},
 			expect: func(s *scene) {
 				for _, v := range s.volumes {
-					v.labels = nil // those of the dockerd that is gone
 					s.move(v, one, "always")
 				}
 				s.goOn()
@@ -60,7 +59,6 @@ func lastCases() []scenario {
 			},
 			expect: func(s *scene) {
 				kept := s.volumes[1]
-				kept.labels = nil // those of the dockerd that is gone
 				s.move(kept, one, "always")
 			},
 		},

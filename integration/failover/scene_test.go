@@ -274,6 +274,9 @@ func (s *scene) tryFor(vm, script string) {
 func (s *scene) move(v *vol, vm, policy string) {
 	s.t.Helper()
 	s.known(vm, v)
+	if v.machine != vm {
+		v.labels = nil // each dockerd keeps its own
+	}
 	v.machine = vm
 	s.write(v, policy)
 }
