@@ -28,9 +28,8 @@ const (
 const (
 	// MachineType is the machine, which must let PCI devices be plugged in.
 	MachineType = "pc,vmport=off,usb=off"
-	// CPU is the processor in software emulation. QEMU 7.2 returns from an emulated CMPXCHG16B with random flags now and then, upon which the kernel,
-	// which allocates memory with it, dies of a fault that makes no sense: so the guest must not see it. Nor does it see what newer processors have,
-	// whose emulation is younger.
+	// CPU is the processor in software emulation. With CMPXCHG16B in sight five boots of six under QEMU 7.2 died of faults that made no sense, the
+	// registers showing random flags; without it none did. So the guest must not see it: the kernel would allocate memory with it.
 	CPU = "Nehalem,-cx16,+rdrand"
 )
 
