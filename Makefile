@@ -20,6 +20,9 @@ NOSKIP    := $(if $(filter true,$(CI)),-v 2>&1 | .ci/noskip)
 # Packages that have a test which needs root, as its skip says.
 ROOT_PACKAGES = $(shell grep -rl --include='*_test.go' 'needs root' . | xargs -r -n1 dirname | sort -u)
 
+# Packages of the lab that have a test which boots a machine.
+LAB_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build machines' integration/lab | xargs -r -n1 dirname | sort -u | sed 's|^|./|')
+
 .PHONY: help
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,9 +78,13 @@ test-unit: ## the tests that take seconds; what needs root is skipped without it
 .PHONY: test-failover
 test-failover: build ## hosts that die, on QEMU machines: CI's cases; FULL=1 all, CASES=regexp some, SEED=n one schedule
 	@ROOT='$(ROOT)' .ci/setup machines
-	$(ROOT) $(GO) test -tags machines -p 1 -count=1 -timeout 60m ./integration/lab/... $(NOSKIP)
 	$(ROOT) env FULL='$(FULL)' CASES='$(CASES)' SEED='$(SEED)' $(GO) test -tags machines -count=1 -timeout $(if $(FULL)$(CASES),8h,60m) -v \
 		-run '^TestFailover' ./integration/failover
+
+.PHONY: test-lab
+test-lab: build ## the lab of QEMU machines itself
+	@ROOT='$(ROOT)' .ci/setup machines
+	$(ROOT) $(GO) test -tags machines -p 1 -count=1 -timeout 60m $(LAB_PACKAGES) $(NOSKIP)
 
 .PHONY: measure
 measure: build ## what Mooring costs at a start, on QEMU machines: docs/performance.md

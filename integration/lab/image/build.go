@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/mooring-sh/mooring/integration/lab/cpio"
 )
 
 // What an image's directory holds.
@@ -149,11 +151,11 @@ func (b builder) initramfs(context.Context) error {
 	if err != nil {
 		return err
 	}
-	entries := []entry{{"init", 0o755, init}}
+	entries := []cpio.Entry{{Path: "init", Mode: 0o755, Content: init}}
 	for _, dir := range []string{"bin", "dev", "modules", "proc", "root", "sys"} {
-		entries = append(entries, entry{dir, fs.ModeDir | 0o755, nil})
+		entries = append(entries, cpio.Entry{Path: dir, Mode: fs.ModeDir | 0o755})
 	}
-	entries = append(entries, entry{"bin/busybox", 0o755, busybox})
+	entries = append(entries, cpio.Entry{Path: "bin/busybox", Mode: 0o755, Content: busybox})
 	modules, err := os.ReadDir(filepath.Join(boot, "modules"))
 	if err != nil {
 		return err
@@ -163,13 +165,13 @@ func (b builder) initramfs(context.Context) error {
 		if err != nil {
 			return err
 		}
-		entries = append(entries, entry{"modules/" + module.Name(), 0o644, content})
+		entries = append(entries, cpio.Entry{Path: "modules/" + module.Name(), Mode: 0o644, Content: content})
 	}
 	f, err := os.Create(filepath.Join(b.dir, initrdFile))
 	if err != nil {
 		return err
 	}
-	return errors.Join(writeArchive(f, entries), f.Close(), os.RemoveAll(filepath.Join(boot, "modules")))
+	return errors.Join(cpio.Write(f, entries), f.Close(), os.RemoveAll(filepath.Join(boot, "modules")))
 }
 
 // filesystem makes the tree a filesystem in a file, without mounting it.

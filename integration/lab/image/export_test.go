@@ -20,22 +20,6 @@ func CacheGet(ctx context.Context, dir string, say io.Writer, suite, key string,
 // Unused is how long an image that nobody asks for is kept.
 const Unused = unused
 
-// File is a file of an initramfs.
-type File struct {
-	Path    string
-	Mode    fs.FileMode
-	Content []byte
-}
-
-// WriteArchive writes an initramfs.
-func WriteArchive(w io.Writer, files []File) error {
-	entries := make([]entry, 0, len(files))
-	for _, f := range files {
-		entries = append(entries, entry{f.Path, f.Mode, f.Content})
-	}
-	return writeArchive(w, entries)
-}
-
 // Unsigned returns how long a kernel module is without its signature.
 func Unsigned(module []byte) (int, error) { return unsigned(module) }
 

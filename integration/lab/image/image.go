@@ -29,7 +29,8 @@ const (
 	// MachineType is the machine, which must let PCI devices be plugged in.
 	MachineType = "pc,vmport=off,usb=off"
 	// CPU is the processor in software emulation. With CMPXCHG16B in sight five boots of six under QEMU 7.2 died of faults that made no sense, the
-	// registers showing random flags; without it none did. So the guest must not see it: the kernel would allocate memory with it.
+	// registers showing random flags; without it none did. So the guest must not see it: the kernel would allocate memory with it. A boot to Docker's
+	// first answer took 18.5 s with this one and 21.8 s with "max", one run each, nothing else running on two cores.
 	CPU = "Nehalem,-cx16,+rdrand"
 )
 

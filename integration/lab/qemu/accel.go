@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"time"
+
+	"github.com/mooring-sh/mooring/integration/lab/image"
 )
 
 // Accel is what executes the guest's instructions. The zero value is software emulation, which works everywhere.
@@ -18,8 +20,7 @@ func (a Accel) arguments() []string {
 	if a == KVM {
 		return []string{"-accel", "kvm", "-cpu", "host"}
 	}
-	// QEMU 7.2 gets CMPXCHG16B wrong now and then, and kernels that use it die: they must not see it.
-	return []string{"-accel", "tcg,thread=multi", "-cpu", "max,-cx16"}
+	return []string{"-accel", "tcg,thread=multi", "-cpu", image.CPU}
 }
 
 // probeWithin is how long a kernel may take to come so far that it misses its root: with KVM, a second.
@@ -39,7 +40,7 @@ func Probe(ctx context.Context, kernel string) (accel Accel, reason string) {
 	ctx, cancel := context.WithTimeout(ctx, probeWithin)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, append(KVM.arguments(), //nolint:gosec // the kernel is the lab's own
-		"-machine", "pc,vmport=off,usb=off", "-m", "256", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-machine", image.MachineType, "-m", "256", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-serial", "stdio", "-kernel", kernel, "-append", "console=ttyS0 panic=-1")...)
 	watch := &watcher{stop: cancel}
 	cmd.Stdout, cmd.Stderr = watch, watch

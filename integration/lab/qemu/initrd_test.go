@@ -29,7 +29,7 @@ func TestPackedInitrdIsTheBaseAndTheAgent(t *testing.T) {
 			t.Fatalf("got %q, %v, want the base first", packed, err)
 		}
 		files := entries(t, packed[(size+3)/4*4:])
-		if got := files["/mooring-agent"]; got.mode != 0o100755 || !bytes.Equal(got.content, content) {
+		if got := files["mooring-agent"]; got.mode != 0o100755 || !bytes.Equal(got.content, content) {
 			t.Errorf("got mode %o and %q, want 100755 and %q", got.mode, got.content, content)
 		}
 		if _, ok := files["TRAILER!!!"]; !ok || len(packed)%4 != 0 {

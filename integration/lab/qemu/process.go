@@ -22,6 +22,7 @@ import (
 
 	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/integration/lab/agent"
+	"github.com/mooring-sh/mooring/integration/lab/image"
 	"github.com/mooring-sh/mooring/integration/lab/vcenter"
 )
 
@@ -191,7 +192,7 @@ func (p *process) hardware() vcenter.Hardware {
 func (m *Machine) arguments(hw vcenter.Hardware, qmpFD, agentFD, guestsFD int) []string {
 	c := m.cfg
 	a := []string{
-		"-name", c.Name, "-uuid", c.BIOS, "-machine", "pc,vmport=off,usb=off",
+		"-name", c.Name, "-uuid", c.BIOS, "-machine", image.MachineType,
 		"-nodefaults", "-no-user-config", "-display", "none", "-S",
 		"-m", strconv.Itoa(orDefault(c.MemoryMB, 1024)), "-smp", strconv.Itoa(orDefault(c.CPUs, 1)),
 		"-kernel", c.Kernel, "-append", strings.TrimSpace(c.Append + " " + starved),

@@ -1,4 +1,4 @@
-package image_test
+package cpio_test
 
 import (
 	"bytes"
@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/mooring-sh/mooring/integration/lab/image"
+	"github.com/mooring-sh/mooring/integration/lab/cpio"
 )
 
 // The lab appends an archive with the agent to the image's: so it must end where another may begin. It is unpacked by a program that is not ours.
@@ -19,12 +19,12 @@ func TestArchiveIsUnpackedByBusybox(t *testing.T) {
 		t.Fatal("needs busybox-static: ", err)
 	}
 	dir := t.TempDir()
-	for i, entries := range [][]image.File{
+	for i, entries := range [][]cpio.Entry{
 		{{Path: "bin", Mode: fs.ModeDir | 0o755}, {Path: "bin/a", Mode: 0o755, Content: []byte("abc")}, {Path: "empty", Mode: 0o600}},
 		{{Path: "mooring-agent", Mode: 0o755, Content: bytes.Repeat([]byte("x"), 4097)}},
 	} {
 		var archive bytes.Buffer
-		if err := image.WriteArchive(&archive, entries); err != nil {
+		if err := cpio.Write(&archive, entries); err != nil {
 			t.Fatal(err)
 		}
 		if archive.Len()%4 != 0 {
