@@ -21,7 +21,7 @@ NOSKIP    := $(if $(filter true,$(CI)),-v 2>&1 | .ci/noskip)
 ROOT_PACKAGES = $(shell grep -rl --include='*_test.go' 'needs root' . | xargs -r -n1 dirname | sort -u)
 
 # Packages of the lab that have a test which boots a machine.
-LAB_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build machines' integration/lab | xargs -r -n1 dirname | sort -u | sed 's|^|./|')
+LAB_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build machines' integration/lab cmd | xargs -r -n1 dirname | sort -u | sed 's|^|./|')
 
 .PHONY: help
 help: ## list the targets
