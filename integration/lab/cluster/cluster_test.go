@@ -174,6 +174,9 @@ func (l *lab) furnished(t *testing.T) {
 	}
 	l.shell(t, one, reachOther)
 	l.shell(t, one, `perl -MIO::Socket::UNIX -e 'print {IO::Socket::UNIX->new("/run/mooring-lab/lines.sock") or die $!} "greeting from docker1\n"'`)
+	if got := l.shell(t, one, published); got != "served\nserved" {
+		t.Errorf("got %q from a container, want what it serves at its published port and to its neighbour", got)
+	}
 	until(t, soon, "the line that the guest sent", func() bool { return slices.Contains(l.heard(), one+" greeting from "+one) })
 }
 
@@ -183,6 +186,15 @@ timeout 10 bash -c "exec 3<>/dev/tcp/${at%:*}/${at#*:}"`
 
 // reachOther succeeds in the first machine if the second answers it, which refuses a connection that nobody serves.
 const reachOther = `for i in 1 2 3; do timeout 5 bash -c '>/dev/tcp/` + two + `/9' 2>&1 | grep -q refused && exit; done; exit 1`
+
+// published asks a container at its published port, and by its name from another one: what a compose stack needs of a network.
+const published = `mkdir /tmp/www && echo served >/tmp/www/index.html
+docker network create stack >/dev/null
+docker run -d --rm --name web --network stack -p 127.0.0.1:8080:80 -v /tmp/www:/www busybox:lab httpd -f -h /www >/dev/null
+timeout 30 sh -c 'until busybox wget -q -O - http://127.0.0.1:8080/; do sleep 0.2; done' 2>/dev/null
+docker run --rm --network stack busybox:lab wget -q -O - http://web/
+docker kill web >/dev/null
+docker network rm stack >/dev/null`
 
 // dataDisk is the link by which a guest finds the disk.
 func dataDisk(vol mooring.Volume) string {
