@@ -25,10 +25,17 @@ func (g *Guest) check(ctx context.Context, vol mooring.Volume, dev, fstype strin
 	}
 	// e2fsck(8), "EXIT CODE": 1 and 2 mean that everything was repaired.
 	if r.code >= 4 {
-		return fmt.Errorf("check %s: %w: the filesystem of volume %s is damaged and was not mounted; run: e2fsck -f %s: %w",
-			dev, r.failure(), vol.Name, dev, mooring.ErrCorrupt)
+		return damaged(vol, dev, "e2fsck -f", r.failure())
 	}
 	return nil
+}
+
+// damaged is the error of a filesystem that a person has to repair, with the command for it.
+func damaged(vol mooring.Volume, dev, command string, cause error) error {
+	return &mooring.HintError{
+		Err:  fmt.Errorf("the filesystem of volume %s is damaged and was not mounted: %s: %w: %w", vol.Name, dev, cause, mooring.ErrCorrupt),
+		Hint: command + " " + dev + ", then start its containers again",
+	}
 }
 
 // fsck runs e2fsck and tells progress how far it has come.

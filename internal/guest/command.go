@@ -30,7 +30,8 @@ type result struct {
 
 // failure returns the result as an error that wraps nothing: the callers know what it means.
 func (r result) failure() error {
-	return fmt.Errorf("%s: exit status %d: %s", r.name, r.code, strings.TrimSpace(r.out))
+	said := strings.FieldsFunc(r.out, func(c rune) bool { return c == '\n' || c == '\r' })
+	return fmt.Errorf("%s: exit status %d: %s", r.name, r.code, strings.Join(said, " "))
 }
 
 // run runs the program to its end: it outlives ctx, because half an mkfs or fsck is worse than none. The error wraps

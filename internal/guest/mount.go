@@ -123,7 +123,7 @@ func (g *Guest) diagnose(ctx context.Context, vol mooring.Volume, dev, fstype st
 			return err // the filesystem is clean: it is not what keeps it from being mounted
 		}
 	}
-	return fmt.Errorf("%w: the filesystem of volume %s is damaged; run: %s %s: %w", err, vol.Name, repair, dev, mooring.ErrCorrupt)
+	return damaged(vol, dev, repair, err)
 }
 
 // unmount unmounts what is on dir, neither lazily nor by force. The error wraps [mooring.ErrInUse], naming who has files open there.
