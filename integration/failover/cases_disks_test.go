@@ -110,10 +110,13 @@ func (s *scene) tooManyDisks() {
 	s.more(s.volumes[0], 5)
 }
 
-// restoreOlder copies the machine's own disk, lets time pass, and puts the copy back, as a backup does.
+// restoreOlder copies the disk of a machine whose plug was pulled, so that its ledger says that it holds a volume; lets time pass, and puts the copy
+// back, as a backup of a machine that runs does.
 func (s *scene) restoreOlder() {
 	s.t.Helper()
-	s.off(one)
+	s.override(one, true)
+	s.must(s.PowerOff(one))
+	s.override(one, false)
 	backup := s.backup(one)
 	s.must(s.PowerOn(one))
 	s.rebooted(one)
@@ -122,12 +125,16 @@ func (s *scene) restoreOlder() {
 	s.write(later, "always")
 	s.drop(s.volumes[0])
 	s.detached(s.volumes[0])
-	s.move(s.volumes[0], two, "always") // while the older ledger says that machine one holds it
+	s.move(s.volumes[0], two, "always")
 	s.off(one)
 	s.putBack(one, backup)
 	s.must(s.PowerOn(one))
 	s.rebooted(one)
 	s.unformatted(one)
+	s.await(soon, one+" says that its volume was taken", func() bool {
+		status, _ := s.try(one, "mooring status 2>&1") // its exit code says that something is wrong
+		return strings.Contains(status, "Volume "+s.volumes[0].name+" was taken over")
+	})
 	s.older(later)
 }
 
@@ -139,10 +146,9 @@ func (s *scene) older(later *vol) {
 	if slices.Contains(s.attached(one), moved.name) {
 		s.t.Errorf("%s has the disk of %s, which %s uses", one, moved.name, two)
 	}
-	status, _ := s.try(one, "mooring status 2>&1") // its exit code says that something is wrong
-	if !strings.Contains(status, moved.name) {
-		s.t.Errorf("mooring status of %s does not name %s:\n%s", one, moved.name, status)
-	}
+	s.await(soon, "dockerd of "+one+" has been told who has the disk", func() bool {
+		return strings.Contains(s.sh(one, "docker inspect -f '{{.State.Error}}' "+moved.box), two)
+	})
 	s.forget(one, moved)
 	// dockerd's own record is of then, too: the container and the labels of the later volume are not in it, the volume is.
 	s.await(soon, "the later volume is found again", func() bool {

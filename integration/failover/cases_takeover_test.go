@@ -192,7 +192,7 @@ func (s *scene) evenly(v *vol, since time.Time) {
 func (s *scene) policy(vm, name string) {
 	s.t.Helper()
 	a := s.Admin()
-	s.sh(vm, fmt.Sprintf(`setting() { awk -v key=$1: '$1==key {print $2}' /etc/mooring/mooring.yaml; }
+	s.sh(vm, fmt.Sprintf(`setting() { awk -F'"' -v key="  $1: " '$1==key {print $2}' /etc/mooring/mooring.yaml; }
 export GOVC_URL=$(setting url) GOVC_TLS_CA_CERTS=$(setting ca_file) GOVC_USERNAME='%s' GOVC_PASSWORD='%s'
 mooring policy create --name %s --content '(("stripeWidth" i2))'`, a.User, a.Password, name))
 }
