@@ -51,8 +51,9 @@ type verb struct {
 func (d *Driver) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+verbActivate, func(w http.ResponseWriter, r *http.Request) {
-		d.Seen(r.Context(), peer(r.Context()))
-		d.Log.Info("request", "op", "activate")
+		from := peer(r.Context())
+		d.Seen(r.Context(), from)
+		d.Log.Info("request", "op", "activate", "dockerd", from.PID)
 		answer(w, map[string][]string{"Implements": {"VolumeDriver"}})
 	})
 	for path, v := range d.verbs() {

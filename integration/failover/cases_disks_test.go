@@ -3,6 +3,7 @@
 package failover_test
 
 import (
+	"bytes"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -169,8 +170,12 @@ func (s *scene) off(vm string) {
 // cloneLedger puts machine one's ledger on machine two, as in a clone of machine one.
 func (s *scene) cloneLedger() {
 	s.t.Helper()
-	files := s.sh(one, "systemctl stop mooring-plugin; tar -C /var/lib/mooring -cz . | base64 -w0; systemctl start mooring-plugin")
-	s.sh(two, "cp -a /var/lib/mooring /root/ledger; systemctl stop mooring-plugin; rm -rf /var/lib/mooring/ledger*; echo '"+files+"' | base64 -d | tar -C /var/lib/mooring -xz; systemctl start mooring-plugin")
+	const packed = "/tmp/ledger.tar"
+	s.sh(one, "systemctl stop mooring-plugin; tar -C /var/lib/mooring --exclude=./mnt -cf "+packed+" .; systemctl start mooring-plugin")
+	var files bytes.Buffer
+	s.must(s.VM(one).CopyOut(s.ctx, packed, &files))
+	s.must(s.VM(two).CopyIn(s.ctx, &files, packed, 0o600))
+	s.sh(two, "cp -a /var/lib/mooring /root/ledger; systemctl stop mooring-plugin; rm -rf /var/lib/mooring/ledger*; tar -C /var/lib/mooring -xf "+packed+"; systemctl start mooring-plugin")
 	s.pause(15 * time.Second) // it looks, and lets be
 	status, _ := s.try(two, "mooring status 2>&1")
 	if !strings.Contains(status, "another") {
