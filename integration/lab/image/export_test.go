@@ -12,14 +12,6 @@ func RecipeKey(s Suite, packages []string, files fs.FS) (string, error) {
 	return r.key()
 }
 
-// CacheGet is the cache's part in [Get].
-func CacheGet(ctx context.Context, dir string, say io.Writer, suite, key string, build func(ctx context.Context, scratch string) error) (string, error) {
-	return cache{dir: dir, say: say}.get(ctx, suite, key, build)
-}
-
-// Unused is how long an image that nobody asks for is kept.
-const Unused = unused
-
 // Unsigned returns how long a kernel module is without its signature.
 func Unsigned(module []byte) (int, error) { return unsigned(module) }
 

@@ -13,6 +13,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/mooring-sh/mooring/integration/lab/cache"
 )
 
 // Suite is a release of Debian.
@@ -42,7 +44,7 @@ const appendLine = "console=ttyS0 root=/dev/vda rw net.ifnames=0 panic=0 quiet n
 // Options says which image, and where.
 type Options struct {
 	Suite  Suite
-	Cache  string    // directory; empty means [Cache]
+	Cache  string    // directory; empty means [cache.Default]
 	Mirror string    // of Debian; empty means $MOORING_LAB_MIRROR, else deb.debian.org
 	Say    io.Writer // is told how a build goes on, line by line; nil: nobody
 }
@@ -54,14 +56,6 @@ type Image struct {
 	Root   string // raw, sparse, ext4 without partitions; becomes /dev/vda
 	Append string // the kernel's command line, to which mooring.name= and mooring.ip= may be added
 	Key    string // tells apart what different recipes make
-}
-
-// Cache returns where images are kept unless [Options] says otherwise.
-func Cache() string {
-	if dir := os.Getenv("MOORING_LAB_CACHE"); dir != "" {
-		return dir
-	}
-	return "/var/cache/mooring-lab"
 }
 
 // Get returns the image, from the cache if it was built before; a build takes minutes, the network and root's rights. Builders of the same suite wait for
@@ -79,7 +73,7 @@ func Get(ctx context.Context, o Options) (Image, error) {
 		o.Say = io.Discard
 	}
 	if o.Cache == "" {
-		o.Cache = Cache()
+		o.Cache = cache.Default()
 	}
 	if o.Mirror == "" {
 		o.Mirror = os.Getenv("MOORING_LAB_MIRROR")
@@ -91,8 +85,8 @@ func Get(ctx context.Context, o Options) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	c := cache{dir: dir, say: o.Say}
-	home, err := c.get(ctx, string(o.Suite), key, func(ctx context.Context, scratch string) error {
+	images := cache.Cache{Dir: dir, Say: o.Say}
+	home, err := images.Get(ctx, string(o.Suite), key, func(ctx context.Context, scratch string) error {
 		b := builder{recipe: r, mirror: o.Mirror, dir: scratch, talk: newTalk(o.Say, string(o.Suite))}
 		return b.build(ctx)
 	})

@@ -64,14 +64,3 @@ func TestUnknownSuiteIsRefusedBeforeAnythingIsBuilt(t *testing.T) {
 		t.Errorf("the cache: %v; want none", err)
 	}
 }
-
-func TestCacheDirectoryIsTheEnvironments(t *testing.T) {
-	t.Setenv("MOORING_LAB_CACHE", "/somewhere")
-	if got := image.Cache(); got != "/somewhere" {
-		t.Errorf("cache %s; want /somewhere", got)
-	}
-	t.Setenv("MOORING_LAB_CACHE", "")
-	if got := image.Cache(); got != "/var/cache/mooring-lab" {
-		t.Errorf("cache %s; want /var/cache/mooring-lab", got)
-	}
-}

@@ -1,4 +1,4 @@
-package image_test
+package cache_test
 
 import (
 	"bytes"
@@ -13,8 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mooring-sh/mooring/integration/lab/image"
+	"github.com/mooring-sh/mooring/integration/lab/cache"
 )
+
+func in(dir string, say io.Writer) cache.Cache { return cache.Cache{Dir: dir, Say: say} }
 
 // writes is a build that leaves a file with that content.
 func writes(content string) func(context.Context, string) error {
@@ -48,15 +50,15 @@ func names(t *testing.T, dir string) string {
 func TestImageIsBuiltOnceAndAgainWhenItsRecipeChanges(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "not", "there")
-	first, err := image.CacheGet(t.Context(), dir, io.Discard, "trixie", "1", writes("one"))
+	first, err := in(dir, io.Discard).Get(t.Context(), "trixie", "1", writes("one"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := image.CacheGet(t.Context(), dir, io.Discard, "trixie", "1", never(t))
+	again, err := in(dir, io.Discard).Get(t.Context(), "trixie", "1", never(t))
 	if err != nil || again != first {
 		t.Errorf("%s, %v; want %s", again, err, first)
 	}
-	changed, err := image.CacheGet(t.Context(), dir, io.Discard, "trixie", "2", writes("two"))
+	changed, err := in(dir, io.Discard).Get(t.Context(), "trixie", "2", writes("two"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +74,7 @@ func TestFailedBuildLeavesNothing(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	failed := errors.New("no space left")
-	_, err := image.CacheGet(t.Context(), dir, io.Discard, "trixie", "1", func(ctx context.Context, scratch string) error {
+	_, err := in(dir, io.Discard).Get(t.Context(), "trixie", "1", func(ctx context.Context, scratch string) error {
 		return errors.Join(writes("half")(ctx, scratch), failed)
 	})
 	if !errors.Is(err, failed) {
@@ -81,7 +83,7 @@ func TestFailedBuildLeavesNothing(t *testing.T) {
 	if got := names(t, dir); got != "trixie.lock" {
 		t.Errorf("the cache holds %s; want the lock alone", got)
 	}
-	if _, err := image.CacheGet(t.Context(), dir, io.Discard, "trixie", "1", writes("whole")); err != nil {
+	if _, err := in(dir, io.Discard).Get(t.Context(), "trixie", "1", writes("whole")); err != nil {
 		t.Errorf("the next build: %v", err)
 	}
 }
@@ -94,7 +96,7 @@ func TestWhatAKilledBuilderLeftGoesWithTheNextBuildOfItsSuite(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := image.CacheGet(t.Context(), dir, io.Discard, "trixie", "1", writes("one")); err != nil {
+	if _, err := in(dir, io.Discard).Get(t.Context(), "trixie", "1", writes("one")); err != nil {
 		t.Fatal(err)
 	}
 	// The other one perhaps belongs to a builder that is at work.
@@ -107,19 +109,19 @@ func TestImageThatNobodyAsksForGoes(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for _, key := range []string{"old", "asked"} {
-		home, err := image.CacheGet(t.Context(), dir, io.Discard, "trixie", key, writes(key))
+		home, err := in(dir, io.Discard).Get(t.Context(), "trixie", key, writes(key))
 		if err != nil {
 			t.Fatal(err)
 		}
-		then := time.Now().Add(-image.Unused - time.Hour)
+		then := time.Now().Add(-cache.Unused - time.Hour)
 		if err := os.Chtimes(home, then, then); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := image.CacheGet(t.Context(), dir, io.Discard, "trixie", "asked", never(t)); err != nil {
+	if _, err := in(dir, io.Discard).Get(t.Context(), "trixie", "asked", never(t)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := image.CacheGet(t.Context(), dir, io.Discard, "trixie", "new", writes("new")); err != nil {
+	if _, err := in(dir, io.Discard).Get(t.Context(), "trixie", "new", writes("new")); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := names(t, dir), "trixie-asked trixie-new trixie.lock"; got != want {
@@ -142,7 +144,7 @@ func TestTwoBuildersOfOneImageBuildItOnce(t *testing.T) {
 	var said bytes.Buffer
 	var all sync.WaitGroup
 	get := func(say io.Writer) {
-		if _, err := image.CacheGet(t.Context(), dir, say, "trixie", "1", build); err != nil {
+		if _, err := in(dir, say).Get(t.Context(), "trixie", "1", build); err != nil {
 			t.Error(err)
 		}
 	}
@@ -173,13 +175,24 @@ func (r *releases) Write(p []byte) (int, error) {
 func TestWaitForAnotherBuilderEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	_, err := image.CacheGet(t.Context(), dir, io.Discard, "trixie", "1", func(ctx context.Context, _ string) error {
+	_, err := in(dir, io.Discard).Get(t.Context(), "trixie", "1", func(ctx context.Context, _ string) error {
 		ctx, cancel := context.WithCancel(ctx)
 		cancel()
-		_, err := image.CacheGet(ctx, dir, io.Discard, "trixie", "2", never(t))
+		_, err := in(dir, io.Discard).Get(ctx, "trixie", "2", never(t))
 		return err
 	})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v; want %v", err, context.Canceled)
+	}
+}
+
+func TestCacheDirectoryIsTheEnvironments(t *testing.T) {
+	t.Setenv("MOORING_LAB_CACHE", "/somewhere")
+	if got := cache.Default(); got != "/somewhere" {
+		t.Errorf("cache %s; want /somewhere", got)
+	}
+	t.Setenv("MOORING_LAB_CACHE", "")
+	if got := cache.Default(); got != "/var/cache/mooring-lab" {
+		t.Errorf("cache %s; want /var/cache/mooring-lab", got)
 	}
 }
