@@ -23,6 +23,9 @@ ROOT_PACKAGES = $(shell grep -rl --include='*_test.go' 'needs root' . | xargs -r
 # Packages of the lab that have a test which boots a machine.
 LAB_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build machines' integration/lab cmd | xargs -r -n1 dirname | sort -u | sed 's|^|./|')
 
+# The images of the stack that is built like Harbor's: seconds the first time, and kept.
+STACK_IMAGES = $(ROOT) $(GO) run ./integration/harborlike/harborlike images
+
 .PHONY: help
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,12 +63,14 @@ deadcode: ## functions that no binary reaches (before a release)
 test: setup build ## all tests that need no virtual machine (under 10 minutes on 2 cores)
 	@$(GOLANGCI) version >/dev/null
 ifeq ($(ROOT),)
+	$(STACK_IMAGES)
 	$(GO) test $(TESTFLAGS) ./... $(NOSKIP)
 else
 	$(GO) test $(TESTFLAGS) $$($(GO) list ./... | grep -v /integration)
 	@if ! command -v sudo >/dev/null; then \
 		echo "make test: LEFT OUT, for they need root and there is no sudo:" $(ROOT_PACKAGES) >&2; exit 1; \
 	fi
+	$(STACK_IMAGES)
 	$(GO) test $(TESTFLAGS) -exec '$(ROOT)' $(ROOT_PACKAGES) $(NOSKIP)
 endif
 
