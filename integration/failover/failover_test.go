@@ -94,7 +94,11 @@ func TestFailover(t *testing.T) {
 	if len(cases) == 0 {
 		t.Fatalf("no case matches %q", os.Getenv("CASES"))
 	}
-	h := &harness{artefacts: artefactDir(t)}
+	dir, err := artefactDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &harness{artefacts: dir}
 	defer h.close(t)
 	for i, c := range cases {
 		begun := time.Now()
@@ -115,21 +119,17 @@ func say(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "failover: %s "+format+"\n", append([]any{time.Now().Format("15:04:05")}, args...)...)
 }
 
-// artefactDir is where failures leave what explains them.
-func artefactDir(t *testing.T) string {
-	t.Helper()
+// artefactDir is where failures leave what explains them. Each run has its own.
+func artefactDir() (string, error) {
 	dir := os.Getenv("ARTEFACTS")
 	if dir == "" {
 		dir = filepath.Join("..", "..", ".cache", "failover")
 	}
 	dir, err := filepath.Abs(filepath.Join(dir, strconv.Itoa(os.Getpid())))
-	if err == nil {
-		err = os.MkdirAll(dir, 0o755)
-	}
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	return dir
+	return dir, os.MkdirAll(dir, 0o755)
 }
 
 // harness keeps the fleet between cases.

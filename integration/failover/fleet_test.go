@@ -97,13 +97,13 @@ func compileWriter() ([]byte, error) {
 
 // debs makes the package twice, of two versions, as make packages does.
 func debs() (deb, newer string, err error) {
-	dir, err := filepath.Abs(filepath.Join("..", "..", ".cache", "failover", "packages"))
+	dir, err := artefactDir()
 	if err != nil {
 		return "", "", err
 	}
 	var made []string
 	for _, version := range []string{"0.0.0~suite1", "0.0.0~suite2"} {
-		cmd := exec.Command("go", "run", "./packaging", "-out", dir, "-version", version, "-arch", "amd64", "-kind", "deb")
+		cmd := exec.Command("go", "run", "./packaging", "-out", filepath.Join(dir, "packages"), "-version", version, "-arch", "amd64", "-kind", "deb")
 		cmd.Dir = filepath.Join("..", "..")
 		var talk strings.Builder
 		cmd.Stderr = &talk

@@ -48,7 +48,10 @@ func TestMeasureStart(t *testing.T) {
 	if os.Getenv("MEASURE") == "" {
 		t.Skip("MEASURE=1 measures: half an hour")
 	}
-	dir := artefactDir(t)
+	dir, err := artefactDir()
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
 	defer cancel()
 	h := &harness{artefacts: dir}
