@@ -158,7 +158,7 @@ cat /run/knocked; cat /run/ask.failed 2>/dev/null || true`)
 	}
 }
 
-// liveRestore turns it on or off; a reload is enough.
+// liveRestore turns it on or off.
 func (s *scene) liveRestore(on bool) {
 	s.t.Helper()
 	s.sh(one, fmt.Sprintf(`f=/etc/docker/daemon.json; test -e $f || echo '{}' >$f
