@@ -43,7 +43,7 @@ func swarmCases() []scenario {
 			setup: func(s *scene) {
 				s.swarm()
 				v := s.volume(one, "svc", "ext4")
-				s.sh(one, fmt.Sprintf("docker service create --quiet --detach --no-resolve-image --name %s --replicas 1 --constraint node.hostname==%s --mount type=volume,source=%s,destination=/data,volume-driver=vmdk %s hold",
+				s.sh(one, fmt.Sprintf("docker service create --quiet --detach --no-resolve-image --network host --name %s --replicas 1 --constraint node.hostname==%s --mount type=volume,source=%s,destination=/data,volume-driver=vmdk %s hold",
 					v.name, one, v.name, writerImage))
 				s.replicas(v, 1)
 			},
@@ -77,7 +77,7 @@ func (s *scene) swarm() {
 // service starts the volume's writer as a service.
 func (s *scene) service(v *vol, replicas int, more string) {
 	s.t.Helper()
-	s.sh(one, fmt.Sprintf("docker service create --quiet --detach --no-resolve-image --network none --name %s --replicas %d %s "+
+	s.sh(one, fmt.Sprintf("docker service create --quiet --detach --no-resolve-image --network host --name %s --replicas %d %s "+
 		"--mount type=volume,source=%s,destination=/data,volume-driver=vmdk --mount type=bind,source=/run/mooring-lab,destination=/run/mooring-lab %s write /data %s 50ms",
 		v.name, replicas, more, v.name, writerImage, v.name))
 }
