@@ -43,7 +43,7 @@ func swarmCases() []scenario {
 			setup: func(s *scene) {
 				s.swarm()
 				v := s.volume(one, "svc", "ext4")
-				s.sh(one, fmt.Sprintf("docker service create --quiet --detach --no-resolve-image --network host --name %s --replicas 1 --constraint node.hostname==%s --mount type=volume,source=%s,destination=/data,volume-driver=vmdk %s hold",
+				s.sh(one, fmt.Sprintf("docker service create --quiet --detach --no-resolve-image --name %s --replicas 1 --constraint node.hostname==%s --mount type=volume,source=%s,destination=/data,volume-driver=vmdk %s hold",
 					v.name, one, v.name, writerImage))
 				s.replicas(v, 1)
 			},
