@@ -1,0 +1,116 @@
+package docker
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/pkg/stdcopy"
+)
+
+// saidLimit is how much of a command's output is kept.
+const saidLimit = 4 << 10
+
+// Start starts the container; one that runs is left as it is.
+func (e *Engine) Start(ctx context.Context, id string) error {
+	api, err := e.begin(ctx)
+	if err == nil {
+		err = sentinel(api.ContainerStart(ctx, id, container.StartOptions{}))
+	}
+	if err != nil {
+		return fmt.Errorf("start container: %w", err)
+	}
+	return nil
+}
+
+// Restart stops the container, in the time that it was given to end by itself, and starts it again.
+func (e *Engine) Restart(ctx context.Context, id string) error {
+	api, err := e.begin(ctx)
+	if err == nil {
+		err = sentinel(api.ContainerRestart(ctx, id, container.StopOptions{}))
+	}
+	if err != nil {
+		return fmt.Errorf("restart container: %w", err)
+	}
+	return nil
+}
+
+// SetPolicy gives the container a restart policy, without touching it otherwise. It stays until the container is made anew.
+func (e *Engine) SetPolicy(ctx context.Context, id, policy string) error {
+	api, err := e.begin(ctx)
+	if err == nil {
+		update := container.UpdateConfig{RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyMode(policy)}}
+		_, err = api.ContainerUpdate(ctx, id, update)
+		err = sentinel(err)
+	}
+	if err != nil {
+		return fmt.Errorf("set the container's restart policy: %w", err)
+	}
+	return nil
+}
+
+// Exec runs the command in the running container, as the user or, if that is empty, as the container's own, and returns its exit code and the
+// beginning of what it printed. A command that has not ended with ctx is left to end by itself.
+func (e *Engine) Exec(ctx context.Context, id, user string, argv []string) (exit int, said string, err error) {
+	exit, said, err = e.exec(ctx, id, user, argv)
+	if err != nil {
+		return 0, said, fmt.Errorf("run %q in the container: %w", strings.Join(argv, " "), err)
+	}
+	return exit, said, nil
+}
+
+func (e *Engine) exec(ctx context.Context, id, user string, argv []string) (int, string, error) {
+	api, err := e.begin(ctx)
+	if err != nil {
+		return 0, "", err
+	}
+	made, err := api.ContainerExecCreate(ctx, id, container.ExecOptions{User: user, Cmd: argv, AttachStdout: true, AttachStderr: true})
+	if err != nil {
+		return 0, "", sentinel(err)
+	}
+	if api, err = e.begin(ctx); err != nil {
+		return 0, "", err
+	}
+	stream, err := api.ContainerExecAttach(ctx, made.ID, container.ExecAttachOptions{})
+	if err != nil {
+		return 0, "", sentinel(err)
+	}
+	defer stream.Close()
+	// The stream is a connection that knows nothing of ctx.
+	release := context.AfterFunc(ctx, stream.Close)
+	var out head
+	_, err = stdcopy.StdCopy(&out, &out, stream.Reader)
+	if !release() {
+		return 0, out.String(), sentinel(ctx.Err())
+	}
+	if err != nil {
+		return 0, out.String(), err
+	}
+	if api, err = e.begin(ctx); err != nil {
+		return 0, out.String(), err
+	}
+	in, err := api.ContainerExecInspect(ctx, made.ID)
+	if err != nil {
+		return 0, out.String(), sentinel(err)
+	}
+	return in.ExitCode, out.String(), nil
+}
+
+// head keeps the beginning of what is written to it.
+type head struct{ kept bytes.Buffer }
+
+func (h *head) Write(p []byte) (int, error) {
+	h.kept.Write(p[:min(len(p), saidLimit-h.kept.Len())])
+	return len(p), nil
+}
+
+func (h *head) String() string { return strings.TrimSpace(h.kept.String()) }
+
+var _ io.Writer = (*head)(nil)
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
