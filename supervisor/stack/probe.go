@@ -1,0 +1,146 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mooring-sh/mooring"
+)
+
+const (
+	// probeLimit is for storage that has stalled: whoever writes there hangs until it is back.
+	probeLimit = 10 * time.Second
+	// probeSize is more than a filesystem keeps in an inode, so that a full disk is seen to be full.
+	probeSize = 64 << 10
+	// unforeseen is the child's exit code where the error is no errno.
+	unforeseen = 255
+)
+
+// probe is what the try to write into a directory came to.
+type probe struct {
+	Writable  mooring.Fact
+	Why, Cure string
+}
+
+// tryWriting writes into dir as that user, in a child process: the supervisor's own rights (the blocks that are reserved for root, quotas that
+// do not bind it, modes that do not) would make the answer a lie. The command is this program's, with which [ProbeMain] is called in the child.
+func tryWriting(ctx context.Context, command []string, dir string, uid, gid int) probe {
+	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, command[0], append(slices.Clip(command[1:]), dir)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+	cmd.Dir = "/"
+	cmd.Env = []string{"GOMAXPROCS=1"}
+	cmd.WaitDelay = time.Second
+	err := cmd.Start()
+	if err != nil {
+		return probe{Why: fmt.Sprintf("try to write as user %d: %v", uid, err)}
+	}
+	// A process in the middle of a write to storage that has stalled cannot be killed, and must not be waited for.
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		select {
+		case err = <-ended:
+		case <-time.After(time.Second):
+		}
+	}
+	if ctx.Err() != nil {
+		return probe{
+			Writable: mooring.No, Why: fmt.Sprintf("a write to %s by user %d has not ended in %s", dir, uid, probeLimit),
+			Cure: "look at the storage below it: dmesg | tail",
+		}
+	}
+	exit, failed := errors.AsType[*exec.ExitError](err)
+	switch {
+	case err == nil:
+		return probe{Writable: mooring.Yes}
+	case failed && exit.ExitCode() > 0 && exit.ExitCode() != unforeseen:
+		return refusal(syscall.Errno(exit.ExitCode()), dir, uid, gid)
+	default:
+		return probe{Why: fmt.Sprintf("try to write into %s as user %d: %v", dir, uid, err)}
+	}
+}
+
+// refusal names what keeps the user from writing, and what to do.
+func refusal(errno syscall.Errno, dir string, uid, gid int) probe {
+	p := probe{Writable: mooring.No}
+	switch errno {
+	case syscall.EROFS:
+		p.Why = dir + " is read-only: its filesystem has failed, or was mounted so"
+		p.Cure = "see why (dmesg | tail), check the filesystem, then mount it again"
+	case syscall.ENOSPC, syscall.EDQUOT:
+		p.Why = fmt.Sprintf("%s is full for user %d: %v", dir, uid, errno)
+		p.Cure = "df -h " + dir + "; df -i " + dir
+	case syscall.EPERM:
+		p.Why = fmt.Sprintf("user %d may not write into %s: it is immutable, as a mount point is on which nothing is mounted", uid, dir)
+		p.Cure = "mount what belongs there"
+	case syscall.EACCES:
+		p.Why = fmt.Sprintf("user %d, who writes there, may not write into %s", uid, dir)
+		p.Cure = fmt.Sprintf("ls -ld %s; chown %d:%d %s", dir, uid, gid, dir)
+	case syscall.ENOENT:
+		p.Why, p.Cure = dir+" is not there", "mount what belongs there, or make it"
+	default:
+		p.Why, p.Cure = fmt.Sprintf("user %d cannot write into %s: %v", uid, dir, errno), "look at the storage below it: dmesg | tail"
+	}
+	return p
+}
+
+// ProbeMain is the whole of the child process that tries to write into dir, and returns its exit code: 0, or the number of the error.
+//
+// The file has no name, so that a database never finds one that it does not know, and nothing is left behind wherever this ends. Where the filesystem
+// has no such files, one is made exclusively and removed.
+func ProbeMain(dir string) int {
+	err := writeProbe(dir)
+	if err == nil {
+		return 0
+	}
+	if errno, ok := errors.AsType[syscall.Errno](err); ok && errno > 0 && errno < unforeseen {
+		return int(errno)
+	}
+	return unforeseen
+}
+
+func writeProbe(dir string) error {
+	f, name, err := openProbe(dir)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, probeSize))
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if name != "" {
+		err = errors.Join(err, os.Remove(name))
+	}
+	return err
+}
+
+func openProbe(dir string) (f *os.File, name string, err error) {
+	f, err = os.OpenFile(dir, os.O_WRONLY|unix.O_TMPFILE, 0o600)
+	switch {
+	case errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.EINVAL):
+		name = filepath.Join(dir, ".mooring-probe-"+strconv.Itoa(os.Getpid()))
+		f, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if errors.Is(err, fs.ErrExist) { // of a child that was killed and had our number
+			if err = os.Remove(name); err == nil {
+				f, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+			}
+		}
+	}
+	return f, name, err
+}

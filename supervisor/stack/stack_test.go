@@ -1,0 +1,344 @@
+package stack_test
+
+import (
+	"errors"
+	"log/slog"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/internal/docker"
+	"github.com/mooring-sh/mooring/supervisor"
+	"github.com/mooring-sh/mooring/supervisor/stack"
+)
+
+// Where the project's file is broken, or compose is missing, the containers tell by their labels what there is.
+func TestContainersAreSeenWithoutProject(t *testing.T) {
+	e := newFakeEngine(t)
+	e.add(
+		container{ID: "a", Service: "db", State: "running", Health: "healthy", Check: []string{"CMD", "true"}},
+		container{ID: "b", Service: "registry", State: "exited", Exit: 128, Error: "failed to initialize logging driver: dial tcp 127.0.0.1:1514: connect: connection refused"},
+		container{ID: "c", Service: "run", State: "running", OneOff: true},
+	)
+	s := newStack(t, e, stack.Config{})
+	state := s.Observe(t.Context())
+	if !state.Docker.OK() || state.Project.OK() || !strings.Contains(state.Project.Err, "docker compose") || state.Project.Cure == "" {
+		t.Errorf("got Docker %+v, project %+v; want compose missing, with a cure", state.Docker, state.Project)
+	}
+	by := observe(t, s)
+	if len(by) != 2 || by["db"].Ready != mooring.Yes || by["registry"].State != supervisor.Exited || !strings.Contains(by["registry"].Error, "1514") {
+		t.Errorf("got %+v", by)
+	}
+	if err := s.Start(t.Context(), "registry"); err != nil {
+		t.Errorf("start of what exists: %v", err)
+	}
+	if got := observe(t, s)["registry"]; got.State != supervisor.Running || got.Error != "" {
+		t.Errorf("after its start: got %+v", got)
+	}
+	if err := s.Start(t.Context(), "gone"); err == nil || !strings.Contains(err.Error(), "docker compose") {
+		t.Errorf("start of what has to be made: got %v, want why it cannot be", err)
+	}
+}
+
+// A person's stop is left alone, in this life and in the next; a crash is not, and neither is the end of dockerd.
+func TestStoppedByAPerson(t *testing.T) {
+	e := newFakeEngine(t)
+	for _, n := range []string{"a", "b", "c", "d", "e"} {
+		e.add(container{ID: n, Service: n, State: "running"})
+	}
+	file := filepath.Join(t.TempDir(), "stopped.json")
+	s := newStack(t, e, stack.Config{Memory: file})
+	observe(t, s)
+	e.stop("a")
+	e.crash("b", 1)
+	e.remove("c")
+	e.change("d", func(c *container) { c.State = "paused"; e.tellOf(*c, "pause") })
+	e.tell("e", "kill", "signal", "10") // a log was rotated
+	e.change("e", func(c *container) { c.Requested = true })
+	e.crash("e", 1)
+	eventually(t, "all ends are seen", func() bool {
+		by := observe(t, s)
+		return by["a"].State == supervisor.Exited && by["b"].State == supervisor.Exited && by["e"].State == supervisor.Exited
+	})
+	want := map[name]mooring.Fact{"a": mooring.Yes, "b": mooring.No, "d": mooring.Yes, "e": mooring.No}
+	stopped(t, s, want)
+
+	// The machine dies: nobody has seen anything of what is now, and Docker's record says of b what it says of a.
+	e.change("b", func(c *container) { c.Requested = true })
+	after := newStack(t, e, stack.Config{Memory: file})
+	stopped(t, after, want)
+	if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), `"c"`) {
+		t.Errorf("what was removed is not kept: %s, %v", text, err)
+	}
+	if err := after.Start(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	stopped(t, after, map[name]mooring.Fact{"a": mooring.No})
+	e.crash("a", 1)
+	stopped(t, after, map[name]mooring.Fact{"a": mooring.No})
+}
+
+func stopped(t *testing.T, s *stack.Stack, want map[name]mooring.Fact) {
+	t.Helper()
+	got := make(map[name]mooring.Fact)
+	defer func() {
+		if t.Failed() {
+			t.Logf("got %v, want %v", got, want)
+		}
+	}()
+	eventually(t, "the stack tells who stopped what", func() bool {
+		by := observe(t, s)
+		for n := range want {
+			got[n] = by[n].Stopped
+		}
+		return maps.Equal(got, want)
+	})
+}
+
+// The supervisor's own restart looks like a person's stop to Docker, and stays down like one where the start fails.
+func TestOwnRestartIsNoPersonsStop(t *testing.T) {
+	e := newFakeEngine(t)
+	e.add(container{ID: "a", Service: "a", State: "running"})
+	s := newStack(t, e, stack.Config{})
+	observe(t, s)
+	e.start = func(*container) error { return errors.New("failed to initialize logging driver") }
+	if err := s.Restart(t.Context(), "a"); err == nil || !strings.Contains(err.Error(), "restart a: ") || !strings.Contains(err.Error(), "logging driver") {
+		t.Errorf("got %v, want Docker's words", err)
+	}
+	eventually(t, "it is down, and nobody stopped it", func() bool {
+		got := observe(t, s)["a"]
+		return got.State == supervisor.Exited && got.Stopped == mooring.No
+	})
+}
+
+// While Docker mounts a container's volumes it does not answer for that container, for up to two minutes; the others are seen all the same.
+func TestContainerThatIsMountedHidesNoOther(t *testing.T) {
+	e := newFakeEngine(t)
+	e.add(container{ID: "a", Service: "a", State: "running"}, container{ID: "b", Service: "b", State: "running"})
+	s := newStack(t, e, stack.Config{})
+	observe(t, s)
+	e.mu.Lock()
+	e.hang["a"] = true
+	e.mu.Unlock()
+	e.crash("a", 1)
+	e.crash("b", 7)
+	eventually(t, "both are seen to be down", func() bool {
+		by := observe(t, s)
+		return by["a"].State == supervisor.Exited && by["b"].Exit == 7
+	})
+}
+
+// Docker's health check speaks after its interval, half a minute with Harbor's; the same command run at once tells sooner. Once it has spoken, nothing is asked.
+func TestReadinessIsAskedByTheHealthCheck(t *testing.T) {
+	e := newFakeEngine(t)
+	answers := make(chan int, 1)
+	answers <- 1
+	e.exec = func(c container, argv []string) (int, string) {
+		if strings.Join(argv, " ") != "/bin/sh -c curl :80" {
+			t.Errorf("asked %s with %v", c.ID, argv)
+		}
+		exit := <-answers
+		answers <- exit
+		return exit, "no"
+	}
+	e.add(container{ID: "a", Service: "a", State: "running", Health: "starting", Check: []string{"CMD-SHELL", "curl :80"}})
+	s := newStack(t, e, stack.Config{})
+	eventually(t, "it is not ready", func() bool {
+		got := observe(t, s)["a"]
+		return got.Ready == mooring.No && strings.Contains(got.ReadyWhy, "exit code 1")
+	})
+	<-answers
+	answers <- 0
+	eventually(t, "it is ready", func() bool { return observe(t, s)["a"].Ready == mooring.Yes })
+	e.change("a", func(c *container) { c.Health = "unhealthy"; e.tellOf(*c, "health_status: unhealthy") })
+	eventually(t, "it is not ready", func() bool { return strings.Contains(observe(t, s)["a"].ReadyWhy, "refused") })
+}
+
+// A profile's question counts before the health check; what it says is compared; a restart asks again.
+func TestReadinessIsAskedByTheProfile(t *testing.T) {
+	e := newFakeEngine(t)
+	said := make(chan string, 1)
+	said <- "LOADING Redis is loading the dataset in memory"
+	e.exec = func(container, []string) (int, string) {
+		s := <-said
+		said <- s
+		return 0, s
+	}
+	e.add(container{ID: "a", Service: "redis", State: "running", Health: "healthy", Check: []string{"CMD", "true"}})
+	profile, err := stack.ParseProfile([]byte("services: {redis: {ready: {exec: [redis-cli, ping], says: PONG}, flush: {exec: [redis-cli, flushdb]}}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStack(t, e, stack.Config{Profile: profile})
+	eventually(t, "it is not ready", func() bool {
+		got := observe(t, s)["redis"]
+		return got.Cache && strings.Contains(got.ReadyWhy, "LOADING")
+	})
+	<-said
+	said <- "PONG"
+	eventually(t, "it is ready", func() bool { return observe(t, s)["redis"].Ready == mooring.Yes })
+	<-said
+	said <- "(error)"
+	if err := s.Restart(t.Context(), "redis"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is asked again", func() bool { return observe(t, s)["redis"].Ready == mooring.No })
+}
+
+// Reload and flush run the profile's commands, and say what those said; a service without one is refused.
+func TestCommands(t *testing.T) {
+	e := newFakeEngine(t)
+	exit := 0
+	e.exec = func(_ container, argv []string) (int, string) { return exit, strings.Join(argv, " ") + ": done\n" }
+	e.add(container{ID: "p", Service: "proxy", State: "running"}, container{ID: "r", Service: "redis", State: "running"})
+	harbor, err := stack.LoadProfile("harbor")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStack(t, e, stack.Config{Profile: harbor})
+	observe(t, s)
+	if err := errors.Join(s.Reload(t.Context(), "proxy"), s.Flush(t.Context(), "redis")); err != nil {
+		t.Error(err)
+	}
+	exit = 1
+	if err := s.Reload(t.Context(), "proxy"); err == nil || !strings.Contains(err.Error(), "reload proxy: nginx -s reload: exit code 1: nginx -s reload: done") {
+		t.Errorf("got %v", err)
+	}
+	if err := s.Flush(t.Context(), "proxy"); !errors.Is(err, mooring.ErrInvalid) {
+		t.Errorf("flush of what has no cache: got %v, want ErrInvalid", err)
+	}
+	if err := s.Reload(t.Context(), "gone"); err == nil {
+		t.Error("reload of what is not there: got no error")
+	}
+}
+
+// At rest Docker is left alone: what happens is told by its events.
+func TestRestCostsNoRequests(t *testing.T) {
+	e := newFakeEngine(t)
+	e.add(container{ID: "a", Service: "a", State: "running", Health: "healthy", Check: []string{"CMD", "true"}}, container{ID: "b", Service: "b", State: "running"})
+	s := newStack(t, e, stack.Config{})
+	observe(t, s)
+	eventually(t, "it has settled", func() bool { observe(t, s); e.asked(); observe(t, s); return len(e.asked()) == 0 })
+	for range 100 {
+		observe(t, s)
+	}
+	if got := e.asked(); len(got) > 0 {
+		t.Errorf("100 looks at rest: got %v, want no request", got)
+	}
+	e.crash("b", 1)
+	eventually(t, "the change is seen", func() bool { return observe(t, s)["b"].State == supervisor.Exited })
+	got := e.asked()
+	if len(got) > 4 || !slices.Contains(got, "GET /containers/b/json") || slices.Contains(got, "GET /containers/a/json") {
+		t.Errorf("one change: got %v, want a list and the one that changed", got)
+	}
+}
+
+// A Docker that is not there is said, with the last that was seen of the services; when it is back, nothing has to be restarted.
+func TestDockerGoesAndComesBack(t *testing.T) {
+	e := newFakeEngine(t)
+	e.add(container{ID: "a", Service: "a", State: "running"})
+	s := newStack(t, e, stack.Config{})
+	observe(t, s)
+	e.down()
+	var state supervisor.StackState
+	eventually(t, "Docker is gone", func() bool { state = s.Observe(t.Context()); return !state.Docker.OK() })
+	if state.Docker.Cure == "" || len(state.Services) != 1 {
+		t.Errorf("got %+v, want a cure, and the service", state)
+	}
+	e.crash("a", 255)
+	sock := strings.TrimPrefix(e.host, "unix://")
+	_ = os.Remove(sock)
+	e.serve(t, sock)
+	eventually(t, "Docker is back", func() bool {
+		got := observe(t, s)["a"]
+		return got.State == supervisor.Exited && got.Stopped == mooring.No
+	})
+}
+
+// Which of Mooring's volumes a service needs, and where it writes; a directory that must be mounted and is not is said to be so.
+func TestVolumesAndDirectories(t *testing.T) {
+	e := newFakeEngine(t)
+	data, logs := t.TempDir(), t.TempDir()
+	mutable := exec.Command("chattr", "-i", logs)
+	t.Cleanup(func() { _ = mutable.Run() }) // as root it was made immutable
+	e.add(container{ID: "a", Service: "postgresql", State: "running", Mounts: []docker.Mount{
+		{Type: "volume", Volume: "vsanvol2", Driver: "vmdk", Source: "/var/lib/mooring/mnt/vsanvol2/data", Target: "/var/lib/postgresql/data"},
+		{Type: "volume", Volume: "scratch", Driver: "local", Source: data, Target: "/scratch"},
+		{Type: "bind", Source: logs, Target: "/var/log"},
+		{Type: "bind", Source: "/etc/hosts", Target: "/etc/hosts", ReadOnly: true},
+	}})
+	s := newStack(t, e, stack.Config{MustBeMounted: []string{logs}})
+	got := observe(t, s)["postgresql"]
+	if !slices.Equal(got.Needs, []mooring.Name{"vsanvol2"}) {
+		t.Errorf("needs: got %v, want vsanvol2", got.Needs)
+	}
+	var dirs []string
+	for _, d := range got.Dirs {
+		dirs = append(dirs, d.Path+" "+string(d.Mounted))
+	}
+	if want := []string{data + " ", logs + " no"}; !slices.Equal(dirs, want) {
+		t.Errorf("directories: got %q, want %q", dirs, want)
+	}
+	if d := got.Dirs[1]; !strings.Contains(d.Why, logs) || d.Cure == "" {
+		t.Errorf("got %+v, want why and a cure", d)
+	}
+	if _, err := stack.New(stack.Config{Files: stack.Files{Dir: "/x"}, MustBeMounted: []string{"data"}}, nil); !errors.Is(err, mooring.ErrInvalid) {
+		t.Errorf("a relative directory: got %v, want ErrInvalid", err)
+	}
+}
+
+// dockerd must not open the doors. That it does is told, and put right in the override file and in the container; the main file is never touched.
+func TestDoorsAreClosed(t *testing.T) {
+	e := newFakeEngine(t)
+	e.add(container{ID: "p", Name: "nginx", Service: "proxy", State: "running", Policy: "always"})
+	dir := t.TempDir()
+	main := filepath.Join(dir, "docker-compose.yml")
+	if err := os.WriteFile(main, []byte("services: {proxy: {image: x}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := newStack(t, e, stack.Config{Files: stack.Files{Dir: dir, Project: fakeProject}, Entry: "proxy"})
+	observe(t, s)
+	if got := s.Conditions(); len(got) != 1 || got[0].Code != "door-open" || !strings.Contains(got[0].Cure, "docker update --restart=no nginx") {
+		t.Errorf("got %+v, want door-open with its cure", got)
+	}
+	before, err := os.Stat(main)
+	if err != nil {
+		t.Fatal(err)
+	}
+	override := filepath.Join(dir, "docker-compose.override.yml")
+	if file, err := s.CloseDoors(t.Context()); err != nil || file != override {
+		t.Errorf("got %s, %v, want %s", file, err, override)
+	}
+	observe(t, s)
+	if got := s.Conditions(); len(got) != 0 {
+		t.Errorf("afterwards: got %+v", got)
+	}
+	if file, err := s.CloseDoors(t.Context()); err != nil || file != "" {
+		t.Errorf("a second time: got %s, %v, want nothing to do", file, err)
+	}
+	if after, err := os.Stat(main); err != nil || !after.ModTime().Equal(before.ModTime()) {
+		t.Errorf("the main file was touched (%v)", err)
+	}
+}
+
+// A memory that is damaged is told, and the stack works without it.
+func TestDamagedMemoryIsNoReasonNotToWork(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "stopped.json")
+	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := newFakeEngine(t)
+	engine, err := docker.New(e.host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := stack.New(stack.Config{Files: stack.Files{Dir: "/x"}, Memory: file, Log: slog.New(slog.DiscardHandler)}, engine)
+	if err == nil || s == nil {
+		t.Errorf("got %v, %v, want a stack and an error", s, err)
+	}
+}
