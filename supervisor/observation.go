@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/internal/admin"
 )
 
 // Observation is all that [Step] knows of the world: what was seen at one moment.
@@ -17,10 +18,11 @@ type Observation struct {
 	Services []Service // in no order that matters
 	Doors    Answer    // the last one
 
-	Underway []Action   // begun, and not ended yet
-	Ended    []Outcome  // since the last observation
-	Evidence []Sighting // what vCenter told since the last observation
-	Heal     bool       // a person asked that everything be tried again
+	Underway []Action         // begun, and not ended yet
+	Ended    []Outcome        // since the last observation
+	Evidence []admin.Sighting // what vCenter told since the last observation
+	Heal     bool             // a person asked that everything be tried again that was given up
+	Up       bool             // a person asked for that, and for what was stopped by a person to be started
 }
 
 // StackState is what [Stack.Observe] sees.
@@ -33,6 +35,8 @@ type StackState struct {
 type Boot struct {
 	ID      mooring.BootID
 	Started time.Time
+	// Seen is when the boot before it was last seen to run; zero where there is no telling.
+	Seen time.Time
 	// Clean says whether the boot before it ended in order. Unknown where there is no telling: the first start of all, or a record that was damaged.
 	Clean mooring.Fact
 }
@@ -153,6 +157,6 @@ type Action struct {
 type Outcome struct {
 	Action
 
-	At  time.Time
-	Err string // empty: done
+	Began, At time.Time // At: when it ended
+	Err       string    // empty: done
 }

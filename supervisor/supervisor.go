@@ -14,6 +14,8 @@ package supervisor
 import (
 	"context"
 	"time"
+
+	"github.com/mooring-sh/mooring/internal/admin"
 )
 
 // Stack is the one compose project that is looked after. The methods may be called at the same time. Those that change something run to their
@@ -46,13 +48,6 @@ type Volumes interface {
 
 // Witness tells what others saw of this machine's restarts. Its word is evidence for the report; no decision waits for it or hangs on it.
 type Witness interface {
-	// Restarts returns what vCenter wrote about restarts of this machine since then, the oldest first.
-	Restarts(ctx context.Context, since time.Time) ([]Sighting, error)
-}
-
-// Sighting is something that vCenter saw.
-type Sighting struct {
-	At   time.Time `json:"at"`
-	Host string    `json:"host,omitempty"` // where the machine was started again, or the host that failed
-	Text string    `json:"text"`           // vCenter's own
+	// Restarts returns what vCenter wrote since then about restarts of this machine and failures of hosts, the oldest first.
+	Restarts(ctx context.Context, since time.Time) ([]admin.Sighting, error)
 }

@@ -1,0 +1,129 @@
+package supervisor
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/mooring-sh/mooring/internal/admin"
+)
+
+// ReportOf returns the report on the recovery as it is now.
+func ReportOf(r Recovery) admin.Recovery {
+	rep := admin.Recovery{
+		ID: r.ID, Boot: r.Boot, Origin: string(r.Origin), Phase: string(r.Phase), Damaged: r.damaged(),
+		Died: r.Died, Booted: r.Booted, Began: r.Began,
+		Timeline: []admin.Passage{}, Volumes: []admin.RecoveryVolume{}, Services: servicesOf(r), Doors: doorsOf(r),
+		Evidence: append([]admin.Sighting{}, r.Evidence...), Conditions: append([]admin.Condition{}, r.Conditions...), Notes: append([]string{}, r.Notes...),
+	}
+	if r.Phase.final() {
+		rep.Ended = r.Since
+	}
+	for _, p := range r.Timeline {
+		rep.Timeline = append(rep.Timeline, admin.Passage{Phase: string(p.Phase), From: p.From, To: p.To, Missed: append([]string{}, p.Missed...)})
+	}
+	for _, v := range r.Volumes {
+		rep.Volumes = append(rep.Volumes, admin.RecoveryVolume{Name: v.Name, State: string(v.State), Text: v.Text})
+	}
+	return rep
+}
+
+func servicesOf(r Recovery) []admin.Service {
+	services := []admin.Service{}
+	for _, t := range r.Services {
+		services = append(services, admin.Service{
+			Name: string(t.Name), State: string(t.State), Ready: t.Ready, ReadyAt: t.ReadyAt, Stopped: t.Stopped, Tries: t.Tries, GaveUp: t.GaveUp, Error: t.Err,
+		})
+	}
+	return services
+}
+
+func doorsOf(r Recovery) admin.Doors {
+	a := r.Doors.Answer
+	return admin.Doors{Asked: a.At, Right: a.Right, Text: a.Text}
+}
+
+// Page returns the report as a page of text. Times are the machine's; after the first line of the timeline they are counted from when the machine died or, where
+// nobody knows when, from when the supervisor began.
+func Page(rep admin.Recovery) string {
+	var b strings.Builder
+	zero := rep.Began
+	if !rep.Died.IsZero() {
+		zero = rep.Died
+	}
+	fmt.Fprintf(&b, "Recovery %s: %s\n\n", rep.ID, headline(rep))
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	row := func(at time.Time, text string) {
+		if !at.IsZero() {
+			fmt.Fprintf(w, "  %s\t%s\t%s\n", at.Format("15:04:05"), offset(at.Sub(zero)), text)
+		}
+	}
+	row(rep.Died, "last seen to run before")
+	row(rep.Booted, "kernel started")
+	for _, p := range rep.Timeline {
+		row(p.From, p.Phase)
+		for _, missed := range p.Missed {
+			row(p.To, "  limit passed: "+missed)
+		}
+	}
+	_ = w.Flush() // into memory
+	section(&b, "Services", rep.Services, func(s admin.Service) string { return s.Name + "\t" + serviceText(s, zero) })
+	section(&b, "Volumes", rep.Volumes, func(v admin.RecoveryVolume) string { return string(v.Name) + "\t" + v.State + "\t" + v.Text })
+	section(&b, "What is wrong", rep.Conditions, func(c admin.Condition) string { return c.Text + "\n    cure: " + c.Cure })
+	section(&b, "What vCenter saw", rep.Evidence, func(s admin.Sighting) string { return s.At.Format("15:04:05") + "\t" + s.Text })
+	section(&b, "Notes", rep.Notes, func(n string) string { return n })
+	return b.String()
+}
+
+// headline says in a sentence how the recovery went.
+func headline(rep admin.Recovery) string {
+	how := map[bool]string{true: " with damage", false: ""}[rep.Damaged]
+	began := map[string]string{
+		string(Failover): "after the machine ended without a shutdown", string(Reboot): "after a reboot",
+		string(First): "at the first start", string(Unclear): "after a start of which there is no record",
+	}[rep.Origin]
+	switch {
+	case rep.Ended.IsZero():
+		return rep.Phase + ", " + began
+	case rep.Died.IsZero():
+		return fmt.Sprintf("%s%s after %s, %s", rep.Phase, how, rep.Ended.Sub(rep.Began).Round(time.Second), began)
+	default:
+		return fmt.Sprintf("%s%s, %s; down for %s", rep.Phase, how, began, rep.Ended.Sub(rep.Died).Round(time.Second))
+	}
+}
+
+func serviceText(s admin.Service, zero time.Time) string {
+	text := s.State + ", not ready"
+	switch {
+	case s.Stopped:
+		text = "left alone: a person stopped it"
+	case s.Ready:
+		text = "ready"
+	}
+	if s.Ready && !s.ReadyAt.IsZero() {
+		text += "\t" + offset(s.ReadyAt.Sub(zero))
+	}
+	if s.Tries > 1 {
+		text += fmt.Sprintf("\ttries: %d", s.Tries)
+	}
+	return text
+}
+
+func section[T any](b *strings.Builder, title string, rows []T, line func(T) string) {
+	if len(rows) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n%s\n", title)
+	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	for _, r := range rows {
+		fmt.Fprintf(w, "  %s\n", strings.TrimRight(line(r), "\t"))
+	}
+	_ = w.Flush() // into memory
+}
+
+// offset writes a duration as +mm:ss.
+func offset(d time.Duration) string {
+	d = d.Round(time.Second)
+	return fmt.Sprintf("%+03d:%02d", int(d.Minutes()), int(d.Abs().Seconds())%60)
+}
