@@ -1,5 +1,7 @@
 package mooring
 
+import "time"
+
 // Fact is something that may not be known: what an account may not read is never guessed.
 type Fact string
 
@@ -38,4 +40,12 @@ type HA struct {
 	Enabled  Fact   // the cluster restarts machines of a dead host
 	Restart  Fact   // and this one among them
 	Override Fact   // the machine has settings of its own
+}
+
+// Sighting is something that vCenter wrote into its log about a restart of the virtual machine, or a failure of a host.
+type Sighting struct {
+	At   time.Time `json:"at"`             // by vCenter's clock
+	Type string    `json:"type"`           // of the event; of an EventEx its ID
+	Host string    `json:"host,omitempty"` // on which the machine was, or which failed
+	Text string    `json:"text"`           // vCenter's own
 }

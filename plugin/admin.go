@@ -1,9 +1,11 @@
 package plugin
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/internal/admin"
@@ -46,11 +48,35 @@ func (d *Driver) AdminHandler(about About) http.Handler {
 		res.Version = about.Version
 		reply(w, res)
 	})
+	mux.HandleFunc("GET "+admin.RestartsPath, d.serveRestarts)
 	mux.HandleFunc(admin.ReleasePattern, d.serveRelease)
 	mux.HandleFunc("POST "+admin.RebuildPath, func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, fmt.Errorf("rebuild the ledger: it can be read, and is not made anew: %w", mooring.ErrExists))
 	})
 	return mux
+}
+
+// restartsLimit bounds what is asked of vCenter about restarts.
+const restartsLimit = 10 * time.Second
+
+func (d *Driver) serveRestarts(w http.ResponseWriter, r *http.Request) {
+	since, err := time.Parse(time.RFC3339, r.URL.Query().Get("since"))
+	if err != nil {
+		refuse(w, fmt.Errorf("parameter since: %w: %w", err, mooring.ErrInvalid))
+		return
+	}
+	if d.Inspector == nil {
+		refuse(w, fmt.Errorf("ask vCenter for restarts: %w", mooring.ErrUnavailable))
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), restartsLimit)
+	defer cancel()
+	list, err := d.Inspector.Restarts(ctx, since)
+	if err != nil {
+		refuse(w, fmt.Errorf("ask vCenter for restarts: %w", err))
+		return
+	}
+	reply(w, admin.Restarts{Sightings: append([]mooring.Sighting{}, list...)})
 }
 
 func reply(w http.ResponseWriter, body any) {

@@ -17,6 +17,7 @@ const (
 	condBusy    conditionCode = "busy"
 	condMissing conditionCode = "missing"
 	condMount   conditionCode = "not-mounted"
+	condFenced  conditionCode = "fenced"
 	condTaken   conditionCode = "taken"
 	condForeign conditionCode = "foreign-mount"
 	condBehind  conditionCode = "ledger-behind"
@@ -41,6 +42,8 @@ func kindOf(code conditionCode) kind {
 		return kind{"disk is missing", admin.Failing}
 	case condMount:
 		return kind{"volume is not mounted", admin.Failing}
+	case condFenced:
+		return kind{"another host or machine may still write to the disk", admin.Failing}
 	case condTaken:
 		return kind{"another machine has the disk", admin.Failing}
 	case condForeign:
@@ -74,13 +77,19 @@ type conditions struct {
 }
 
 func (c *conditions) set(code conditionCode, name mooring.Name, text, cure string) {
-	k := kindOf(code)
+	c.put(conditionKey{code, name}, admin.Condition{Text: text, Cure: cure})
+}
+
+// put enters the condition, whose kind the key's code says.
+func (c *conditions) put(key conditionKey, cond admin.Condition) {
+	k := kindOf(key.code)
+	cond.Code, cond.Severity, cond.Title = string(key.code), k.severity, k.title
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.now == nil {
 		c.now = make(map[conditionKey]admin.Condition)
 	}
-	c.now[conditionKey{code, name}] = admin.Condition{Code: string(code), Severity: k.severity, Title: k.title, Text: text, Cure: cure}
+	c.now[key] = cond
 }
 
 func (c *conditions) clear(code conditionCode, name mooring.Name) {

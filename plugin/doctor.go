@@ -18,6 +18,8 @@ const doctorLimit = 40 * time.Second
 type Inspector interface {
 	// Inspect returns what vCenter says of the machine; what the account may not read is unknown.
 	Inspect(ctx context.Context) (mooring.Inspection, error)
+	// Restarts returns what vCenter wrote since then about ends and beginnings of the machine, and about failures of its hosts, the oldest first.
+	Restarts(ctx context.Context, since time.Time) ([]mooring.Sighting, error)
 }
 
 // Surroundings is what the machine that the plugin runs on says, outside of its volumes.

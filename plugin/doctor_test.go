@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/internal/admin"
@@ -98,6 +99,10 @@ type inspector struct {
 
 func (i inspector) Inspect(context.Context) (mooring.Inspection, error) { return i.in, i.err }
 
+func (i inspector) Restarts(_ context.Context, since time.Time) ([]mooring.Sighting, error) {
+	return []mooring.Sighting{{At: since.Add(time.Minute), Type: "VmPoweredOnEvent", Host: "esx2", Text: "powered on"}}, i.err
+}
+
 // G9, G21: the doctor looks at the driver as it is, and says of what vCenter would have to say that it is not known while vCenter is away.
 func TestG21Doctor(t *testing.T) {
 	r := newRig(t, newWorld(), t.TempDir(), func(s *plugin.Settings) { s.Behind = true })
@@ -131,5 +136,32 @@ func TestG21Doctor(t *testing.T) {
 	checks = ask()
 	if checks["vcenter"].Result != admin.Fails || checks["ha"].Result != admin.Untold || checks["attached"].Result != admin.Note {
 		t.Errorf("without vCenter: got %+v", checks)
+	}
+}
+
+// What vCenter saw of restarts is passed on as it is, and an error as one: it is evidence, which nobody waits for for long.
+func TestRestartsArePassedOn(t *testing.T) {
+	r := newRig(t, newWorld(), t.TempDir())
+	ask := func(query string) (int, string) {
+		t.Helper()
+		rec := httptest.NewRecorder()
+		r.AdminHandler(plugin.About{}).ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodGet, admin.RestartsPath+query, nil))
+		return rec.Code, strings.TrimSpace(rec.Body.String())
+	}
+	const since = "?since=2030-01-02T03:04:05Z"
+	if code, body := ask(since); code != http.StatusServiceUnavailable {
+		t.Errorf("nobody asks vCenter: got %d %s", code, body)
+	}
+	r.Inspector = inspector{}
+	want := `{"sightings":[{"at":"2030-01-02T03:05:05Z","type":"VmPoweredOnEvent","host":"esx2","text":"powered on"}]}`
+	if code, body := ask(since); code != http.StatusOK || body != want {
+		t.Errorf("got %d %s, want %s", code, body, want)
+	}
+	if code, body := ask("?since=yesterday"); code != http.StatusBadRequest {
+		t.Errorf("no time: got %d %s", code, body)
+	}
+	r.Inspector = inspector{err: mooring.ErrUnavailable}
+	if code, body := ask(since); code != http.StatusServiceUnavailable {
+		t.Errorf("vCenter is away: got %d %s", code, body)
 	}
 }

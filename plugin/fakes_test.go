@@ -469,6 +469,9 @@ func (r *rig) conditions(t *testing.T) []string {
 	}
 	var codes []string
 	for _, c := range st.Conditions {
+		if c.Retried {
+			c.Code += " retried"
+		}
 		codes = append(codes, c.Code)
 	}
 	return codes

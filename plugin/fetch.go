@@ -135,7 +135,7 @@ func (d *Driver) failedErrand(name mooring.Name, newBoot bool, err error) {
 	if again {
 		otherwise = "Mooring tries again by itself; containers that could not start meanwhile are to be started by hand"
 	}
-	d.setUnmounted(name, err, otherwise)
+	d.setUnmounted(name, err, again, otherwise)
 	if !told {
 		d.Log.Error("restore", "volume", name, "err", err)
 	}
@@ -165,7 +165,7 @@ func (d *Driver) abandonErrands(ctx context.Context) error {
 			return err
 		}
 		errs = append(errs, d.abandon(name))
-		d.conditions.clear(condMount, name)
+		d.clearUnmounted(name)
 		unlock()
 	}
 	return errors.Join(errs...)

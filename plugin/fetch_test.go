@@ -41,8 +41,8 @@ func TestG18FetchIsTriedAgainUntilVCenterIsBack(t *testing.T) {
 		r.start(t)
 		stop := r.run(t)
 		pass(5 * time.Minute)
-		if got := r.conditions(t); !slices.Equal(got, []string{"not-mounted", "vcenter"}) {
-			t.Errorf("conditions: got %v, want not-mounted and vcenter", got)
+		if got := r.conditions(t); !slices.Equal(got, []string{"not-mounted retried", "vcenter"}) {
+			t.Errorf("conditions: got %v, want not-mounted, retried, and vcenter", got)
 		}
 		if n := r.log.count("msg=restore ", "volume=db"); n != 1 {
 			t.Errorf("logged %d times, want once", n)
@@ -121,8 +121,8 @@ func TestG18FencedDiskIsWaitedFor(t *testing.T) {
 		r.start(t)
 		stop := r.run(t)
 		pass(10 * time.Minute)
-		if got := r.conditions(t); !slices.Equal(got, []string{"not-mounted"}) {
-			t.Errorf("conditions: got %v, want not-mounted", got)
+		if got := r.conditions(t); !slices.Equal(got, []string{"fenced retried"}) {
+			t.Errorf("conditions: got %v, want fenced, retried", got)
 		}
 		r.world.set(func() { r.world.fenced = false })
 		pass(31 * time.Second)

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/internal/admin"
 	"github.com/mooring-sh/mooring/internal/guest"
 	"github.com/mooring-sh/mooring/internal/ledger"
 )
@@ -46,14 +47,26 @@ func (d *Driver) Mount(ctx context.Context, name mooring.Name, id mooring.MountI
 	return dir, err
 }
 
-// setUnmounted reports a volume that cannot be mounted, with the error's own cure or another.
-func (d *Driver) setUnmounted(name mooring.Name, err error, otherwise string) {
-	d.conditions.set(condMount, name, "Volume "+string(name)+" is not mounted: "+err.Error(), cureOf(err, otherwise))
+// setUnmounted reports a volume that cannot be mounted, with the error's own cure or another. Retried: it is tried again by itself.
+func (d *Driver) setUnmounted(name mooring.Name, err error, retried bool, otherwise string) {
+	code := condMount
+	if errors.Is(err, mooring.ErrFenced) {
+		code = condFenced
+	}
+	d.clearUnmounted(name)
+	d.conditions.put(conditionKey{code, name}, admin.Condition{
+		Text: "Volume " + string(name) + " is not mounted: " + err.Error(), Cure: cureOf(err, otherwise), Retried: retried,
+	})
+}
+
+func (d *Driver) clearUnmounted(name mooring.Name) {
+	d.conditions.clear(condMount, name)
+	d.conditions.clear(condFenced, name)
 }
 
 // setTaken reports a volume that was held here before this boot, and that another machine has now.
 func (d *Driver) setTaken(name mooring.Name, err error) {
-	d.conditions.clear(condMount, name)
+	d.clearUnmounted(name)
 	d.conditions.set(condTaken, name, "Volume "+string(name)+" was taken over: "+err.Error(),
 		cureOf(err, "Stop the containers that use it there, then start those here"))
 }
@@ -99,7 +112,7 @@ func (d *Driver) open(ctx context.Context, rec ledger.Record) (guest.Opened, led
 		vol.Format = mooring.FormatDone
 	}
 	rec.Volume, rec.Root = vol, opened.Root
-	d.conditions.clear(condMount, name)
+	d.clearUnmounted(name)
 	d.conditions.clear(condTaken, name)
 	d.fetched(name)
 	return opened, rec, nil

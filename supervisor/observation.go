@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/mooring-sh/mooring"
-	"github.com/mooring-sh/mooring/internal/admin"
 )
 
 // Observation is all that [Step] knows of the world: what was seen at one moment.
@@ -18,11 +17,11 @@ type Observation struct {
 	Services []Service // in no order that matters
 	Doors    Answer    // the last one
 
-	Underway []Action         // begun, and not ended yet
-	Ended    []Outcome        // since the last observation
-	Evidence []admin.Sighting // what vCenter told since the last observation
-	Heal     bool             // a person asked that everything be tried again that was given up
-	Up       bool             // a person asked for that, and for what was stopped by a person to be started
+	Underway []Action           // begun, and not ended yet
+	Ended    []Outcome          // since the last observation
+	Evidence []mooring.Sighting // what vCenter told since the last observation
+	Heal     bool               // a person asked that everything be tried again that was given up
+	Up       bool               // a person asked for that, and for what was stopped by a person to be started
 }
 
 // StackState is what [Stack.Observe] sees.

@@ -23,13 +23,13 @@ type Recovery struct {
 	Timeline []Passage `json:"timeline"`
 	Waits    []string  `json:"waits,omitempty"` // what the phase waits for
 
-	Services   []Track           `json:"services"` // by name
-	Volumes    []Volume          `json:"volumes"`  // those that services need, as last seen
-	Doors      Doors             `json:"doors"`
-	Conditions []admin.Condition `json:"conditions"` // what is wrong now
-	Evidence   []admin.Sighting  `json:"evidence,omitempty"`
-	Notes      []string          `json:"notes,omitempty"` // what else belongs into the report
-	Message    Message           `json:"message,omitzero"`
+	Services   []Track            `json:"services"` // by name
+	Volumes    []Volume           `json:"volumes"`  // those that services need, as last seen
+	Doors      Doors              `json:"doors"`
+	Conditions []admin.Condition  `json:"conditions"` // what is wrong now
+	Evidence   []mooring.Sighting `json:"evidence,omitempty"`
+	Notes      []string           `json:"notes,omitempty"` // what else belongs into the report
+	Message    Message            `json:"message,omitzero"`
 }
 
 // Origin says what made the recovery necessary.

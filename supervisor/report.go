@@ -6,6 +6,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/internal/admin"
 )
 
@@ -15,7 +16,7 @@ func ReportOf(r Recovery) admin.Recovery {
 		ID: r.ID, Boot: r.Boot, Origin: string(r.Origin), Phase: string(r.Phase), Damaged: r.damaged(),
 		Died: r.Died, Booted: r.Booted, Began: r.Began,
 		Timeline: []admin.Passage{}, Volumes: []admin.RecoveryVolume{}, Services: servicesOf(r), Doors: doorsOf(r),
-		Evidence: append([]admin.Sighting{}, r.Evidence...), Conditions: append([]admin.Condition{}, r.Conditions...), Notes: append([]string{}, r.Notes...),
+		Evidence: append([]mooring.Sighting{}, r.Evidence...), Conditions: append([]admin.Condition{}, r.Conditions...), Notes: append([]string{}, r.Notes...),
 	}
 	if r.Phase.final() {
 		rep.Ended = r.Since
@@ -71,7 +72,7 @@ func Page(rep admin.Recovery) string {
 	section(&b, "Services", rep.Services, func(s admin.Service) string { return s.Name + "\t" + serviceText(s, zero) })
 	section(&b, "Volumes", rep.Volumes, func(v admin.RecoveryVolume) string { return string(v.Name) + "\t" + v.State + "\t" + v.Text })
 	section(&b, "What is wrong", rep.Conditions, func(c admin.Condition) string { return c.Text + "\n    cure: " + c.Cure })
-	section(&b, "What vCenter saw", rep.Evidence, func(s admin.Sighting) string { return s.At.Format("15:04:05") + "\t" + s.Text })
+	section(&b, "What vCenter saw", rep.Evidence, func(s mooring.Sighting) string { return s.At.Format("15:04:05") + "\t" + s.Text })
 	section(&b, "Notes", rep.Notes, func(n string) string { return n })
 	return b.String()
 }

@@ -15,7 +15,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/mooring-sh/mooring/internal/admin"
+	"github.com/mooring-sh/mooring"
 )
 
 // Stack is the one compose project that is looked after. The methods may be called at the same time. Those that change something run to their
@@ -49,5 +49,5 @@ type Volumes interface {
 // Witness tells what others saw of this machine's restarts. Its word is evidence for the report; no decision waits for it or hangs on it.
 type Witness interface {
 	// Restarts returns what vCenter wrote since then about restarts of this machine and failures of hosts, the oldest first.
-	Restarts(ctx context.Context, since time.Time) ([]admin.Sighting, error)
+	Restarts(ctx context.Context, since time.Time) ([]mooring.Sighting, error)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/esx"
@@ -98,6 +99,11 @@ func (u unusable) Release(context.Context, mooring.Volume, string) (bool, error)
 // Inspect says why vCenter cannot be used.
 func (u unusable) Inspect(context.Context) (mooring.Inspection, error) {
 	return mooring.Inspection{}, u.why
+}
+
+// Restarts says why vCenter cannot be used.
+func (u unusable) Restarts(context.Context, time.Time) ([]mooring.Sighting, error) {
+	return nil, u.why
 }
 
 // Machine says why vCenter cannot be used.

@@ -25,6 +25,8 @@ const (
 	StatusPath  = "/v1/status"         // GET: Status
 	DoctorPath  = "/v1/doctor"         // GET: Doctor; asks vCenter
 	RebuildPath = "/v1/ledger/rebuild" // POST: Rebuilt; served only while no generation of the ledger can be read
+	// RestartsPath, GET: Restarts; asks vCenter for at most ten seconds. Its parameter since is a time as RFC 3339 has it.
+	RestartsPath = "/v1/restarts"
 )
 
 // VolumePattern is [VolumePath] as net/http's ServeMux spells it: PathValue("name") is the unescaped name.
@@ -118,6 +120,8 @@ type Condition struct {
 	Title    string   `json:"title"` // a few words
 	Text     string   `json:"text"`  // a sentence that names the things
 	Cure     string   `json:"cure"`  // what to do, as a command where there is one
+	// Retried: what is wrong is tried again by itself, again and again, and may go without anybody's doing.
+	Retried bool `json:"retried,omitempty"`
 }
 
 // Severity says how much a condition hurts.
@@ -177,6 +181,11 @@ const (
 
 // Wants reports whether somebody should do something about the result.
 func (r Result) Wants() bool { return r == Warns || r == Fails }
+
+// Restarts answers [RestartsPath]: evidence, on which nothing may hang.
+type Restarts struct {
+	Sightings []mooring.Sighting `json:"sightings"` // the oldest first
+}
 
 // Release asks for the removal of a volume's disk from the configuration of a machine that is powered off.
 type Release struct {

@@ -83,13 +83,13 @@ type Recovery struct {
 	Began   time.Time      `json:"began"`
 	Ended   time.Time      `json:"ended,omitzero"` // zero: not yet
 
-	Timeline   []Passage        `json:"timeline"`
-	Volumes    []RecoveryVolume `json:"volumes"`
-	Services   []Service        `json:"services"`
-	Doors      Doors            `json:"doors"`
-	Evidence   []Sighting       `json:"evidence"`
-	Conditions []Condition      `json:"conditions"` // when it ended
-	Notes      []string         `json:"notes"`
+	Timeline   []Passage          `json:"timeline"`
+	Volumes    []RecoveryVolume   `json:"volumes"`
+	Services   []Service          `json:"services"`
+	Doors      Doors              `json:"doors"`
+	Evidence   []mooring.Sighting `json:"evidence"`
+	Conditions []Condition        `json:"conditions"` // when it ended
+	Notes      []string           `json:"notes"`
 }
 
 // Passage is the time that a recovery spent in a phase.
@@ -105,12 +105,4 @@ type RecoveryVolume struct {
 	Name  mooring.Name `json:"name"`
 	State string       `json:"state"` // mounted, present, absent, fetching, fenced, taken, damaged
 	Text  string       `json:"text,omitempty"`
-}
-
-// Sighting is something that vCenter wrote about a restart of this machine.
-type Sighting struct {
-	At   time.Time `json:"at"`
-	Type string    `json:"type"` // of the event; of an EventEx its ID
-	Host string    `json:"host,omitempty"`
-	Text string    `json:"text"` // vCenter's own
 }
