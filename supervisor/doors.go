@@ -68,8 +68,7 @@ func (s *step) cureDoors(d *Doors, entry Service) {
 // anyBehind says whether any of the services that the entry service depends on, directly or not, is so.
 func (s *step) anyBehind(entry Service, is func(*Track) bool) bool {
 	behind := entry.After
-	for i := len(s.services) - 1; i >= 0; i-- { // dependencies come before those that depend on them
-		v := s.services[i]
+	for _, v := range slices.Backward(s.services) { // dependencies come before those that depend on them
 		if !slices.Contains(behind, v.Name) {
 			continue
 		}

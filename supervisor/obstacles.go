@@ -49,7 +49,7 @@ func (s *step) ownObstacle(v Service) (obstacle, bool) {
 		}
 	}
 	for _, d := range v.Dirs {
-		text := ""
+		var text string
 		switch {
 		case d.Mounted == mooring.No:
 			text = fmt.Sprintf("nothing is mounted at %s, which %s needs", d.Path, v.Name)

@@ -45,8 +45,8 @@ func doorsOf(r Recovery) admin.Doors {
 	return admin.Doors{Asked: a.At, Right: a.Right, Text: a.Text}
 }
 
-// Page returns the report as a page of text. Times are the machine's; after the first line of the timeline they are counted from when the machine died or, where
-// nobody knows when, from when the supervisor began.
+// Page returns the report as a page of text. Times are also counted from when the machine died or, where nobody knows
+// when, from when the supervisor began.
 func Page(rep admin.Recovery) string {
 	var b strings.Builder
 	zero := rep.Began
@@ -57,7 +57,7 @@ func Page(rep admin.Recovery) string {
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	row := func(at time.Time, text string) {
 		if !at.IsZero() {
-			fmt.Fprintf(w, "  %s\t%s\t%s\n", at.Format("15:04:05"), offset(at.Sub(zero)), text)
+			_, _ = fmt.Fprintf(w, "  %s\t%s\t%s\n", at.Format("15:04:05"), offset(at.Sub(zero)), text) // into memory
 		}
 	}
 	row(rep.Died, "last seen to run before")
@@ -118,7 +118,7 @@ func section[T any](b *strings.Builder, title string, rows []T, line func(T) str
 	fmt.Fprintf(b, "\n%s\n", title)
 	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	for _, r := range rows {
-		fmt.Fprintf(w, "  %s\n", strings.TrimRight(line(r), "\t"))
+		_, _ = fmt.Fprintf(w, "  %s\n", strings.TrimRight(line(r), "\t")) // into memory
 	}
 	_ = w.Flush() // into memory
 }

@@ -95,8 +95,7 @@ func (s *step) look() {
 	s.beyond = make(map[ServiceName]bool)
 	for _, v := range s.services {
 		s.beyond[v.Name] = slices.ContainsFunc(v.After, func(dep ServiceName) bool {
-			d, _ := s.service(dep)
-			return d.Entry || s.beyond[dep]
+			return s.service(dep).Entry || s.beyond[dep]
 		})
 	}
 	needed := make(map[mooring.Name]bool)
@@ -143,13 +142,13 @@ func inOrder(services []Service) []Service {
 	return ordered
 }
 
-// service returns what is seen of a service.
-func (s *step) service(name ServiceName) (Service, bool) {
+// service returns what is seen of a service; nothing, of one that there is not.
+func (s *step) service(name ServiceName) Service {
 	i := slices.IndexFunc(s.services, func(v Service) bool { return v.Name == name })
 	if i < 0 {
-		return Service{}, false
+		return Service{}
 	}
-	return s.services[i], true
+	return s.services[i]
 }
 
 // track returns what is remembered of a service, for changing it.
@@ -246,13 +245,13 @@ func (s *step) takeOutcomes() {
 			t := s.track(e.Service)
 			t.Next, t.FlushErr = e.At.Add(flushPause), e.Err
 			// A cache that was started anew meanwhile holds again what its disk says.
-			if v, _ := s.service(e.Service); e.Err == "" && !v.StartedAt.After(e.Began) {
+			if v := s.service(e.Service); e.Err == "" && !v.StartedAt.After(e.Began) {
 				t.Flushed = v.StartedAt
 			}
 		case Start, Restart:
 			t := s.track(e.Service)
 			t.Err, t.Forced = e.Err, false
-			if v, _ := s.service(e.Service); v.Entry && e.Verb == Restart {
+			if e.Verb == Restart && s.service(e.Service).Entry {
 				s.r.Doors.Tries++
 				s.r.Doors.Next = e.At.Add(restartGrace)
 				break

@@ -1,0 +1,117 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/mooring-sh/mooring"
+)
+
+const (
+	evidenceLimit = 30 * time.Minute // after which nobody looks for evidence any more
+	evidencePause = 15 * time.Second
+	evidenceSkew  = 5 * time.Minute // between vCenter's clock and ours
+	evidenceBack  = time.Hour       // before the boot, where nobody knows when the machine died
+)
+
+// limitOf returns how long an action may take. The start of a container waits for its volumes, for which dockerd gives up after two minutes.
+func limitOf(v Verb) time.Duration {
+	switch v {
+	case Start, Restart:
+		return 3 * time.Minute
+	case Notify:
+		return time.Minute
+	case Ask, Reload, Flush:
+		return 30 * time.Second
+	default:
+		return time.Second
+	}
+}
+
+// begin carries out an action in the background. What came of it is heard by the loop.
+func (s *Supervisor) begin(ctx context.Context, a Action, r Recovery) {
+	s.underway = append(s.underway, a)
+	s.work.Go(func() {
+		acting, cancel := context.WithTimeout(ctx, limitOf(a.Verb))
+		defer cancel()
+		e := end{outcome: Outcome{Action: a, Began: time.Now()}}
+		var err error
+		e.answer, err = s.do(acting, a, r)
+		e.outcome.At = time.Now()
+		if e.answer.At.IsZero() {
+			e.answer.At = e.outcome.At
+		}
+		if err != nil {
+			e.outcome.Err = err.Error()
+		}
+		s.logAction(r, e.outcome, err)
+		s.ended <- e
+	})
+}
+
+func (s *Supervisor) do(ctx context.Context, a Action, r Recovery) (Answer, error) {
+	switch a.Verb {
+	case Start:
+		return Answer{}, s.Stack.Start(ctx, a.Service)
+	case Restart:
+		return Answer{}, s.Stack.Restart(ctx, a.Service)
+	case Reload:
+		return Answer{}, s.Stack.Reload(ctx, a.Service)
+	case Flush:
+		return Answer{}, s.Stack.Flush(ctx, a.Service)
+	case Ask:
+		return s.Stack.Ask(ctx), nil
+	case Notify:
+		if s.Notifier == nil {
+			return Answer{}, nil
+		}
+		return Answer{}, s.Notifier.Notify(ctx, ReportOf(r))
+	default:
+		return Answer{}, fmt.Errorf("unknown action %s: %w", a.Verb, mooring.ErrInvalid)
+	}
+}
+
+// logAction writes a line for each action but the questions, of which there are many.
+func (s *Supervisor) logAction(r Recovery, o Outcome, err error) {
+	log := s.Log.With("recovery", r.ID, "phase", r.Phase, "op", o.Verb, "service", o.Service, "took", o.At.Sub(o.Began))
+	switch {
+	case o.Verb == Ask:
+	case err != nil:
+		log.Warn("act", "err", err)
+	default:
+		log.Info("act")
+	}
+}
+
+// seekEvidence asks the witness, again and again in the background, what was seen of a restart that was not in order. Nothing waits for it.
+func (s *Supervisor) seekEvidence(ctx context.Context, r Recovery) {
+	alarming := r.Origin == Failover || r.Origin == Unclear
+	if s.Witness == nil || !alarming || len(r.Evidence) > 0 || s.seeking == r.ID || time.Since(r.Began) > evidenceLimit {
+		return
+	}
+	s.seeking = r.ID
+	since := r.Booted.Add(-evidenceBack)
+	if !r.Died.IsZero() {
+		since = r.Died.Add(-evidenceSkew)
+	}
+	s.work.Go(func() {
+		pause := time.NewTicker(evidencePause)
+		defer pause.Stop()
+		for time.Since(r.Began) <= evidenceLimit {
+			list, err := s.Witness.Restarts(ctx, since)
+			if len(list) > 0 {
+				s.ended <- end{evidence: list}
+				return
+			}
+			if err != nil {
+				s.Log.Debug("ask for evidence", "err", err)
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-pause.C:
+			}
+		}
+	})
+}

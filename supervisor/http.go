@@ -1,0 +1,94 @@
+package supervisor
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/internal/admin"
+)
+
+// Handler serves the supervisor's admin socket.
+func (s *Supervisor) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+admin.StackPath, func(w http.ResponseWriter, _ *http.Request) { reply(w, s.stack()) })
+	mux.HandleFunc("POST "+admin.HealPath, s.serveHeal)
+	mux.HandleFunc("GET "+admin.RecoveriesPath, func(w http.ResponseWriter, _ *http.Request) {
+		list, err := s.Reports.List()
+		if err != nil {
+			refuse(w, fmt.Errorf("list recoveries: %w", err))
+			return
+		}
+		reply(w, admin.Recoveries{Recoveries: list})
+	})
+	mux.HandleFunc(admin.RecoveryPattern, func(w http.ResponseWriter, r *http.Request) {
+		rep, err := s.report(r.PathValue("id"))
+		if err != nil {
+			refuse(w, err)
+			return
+		}
+		reply(w, rep)
+	})
+	return mux
+}
+
+// report returns the report on a recovery, and on one that is under way as it is now.
+func (s *Supervisor) report(id string) (admin.Recovery, error) {
+	now := s.Recovery()
+	if now.ID != "" && !now.Phase.final() && (id == now.ID || id == admin.LastRecovery) {
+		return ReportOf(now), nil
+	}
+	return s.Reports.Find(id)
+}
+
+// stack returns how the stack is doing.
+func (s *Supervisor) stack() admin.Stack {
+	r := s.Recovery()
+	st := admin.Stack{
+		Version: s.Version, Configured: s.Stack != nil, Recovery: r.ID, Phase: string(r.Phase), Since: r.Since, Waits: append([]string{}, r.Waits...),
+		Services: servicesOf(r), Doors: doorsOf(r), Conditions: append([]admin.Condition{}, r.Conditions...),
+	}
+	s.mu.Lock()
+	trouble := s.trouble
+	s.mu.Unlock()
+	if trouble != nil {
+		st.Conditions = append(st.Conditions, admin.Condition{
+			Code: "journal", Severity: admin.Warning, Title: "nothing can be written down", Text: trouble.Error(),
+			Cure: "look whether the disk is full: df " + s.Reports.Dir,
+		})
+	}
+	return st
+}
+
+// serveHeal has the loop try again what was given up.
+func (s *Supervisor) serveHeal(w http.ResponseWriter, r *http.Request) {
+	var h admin.Heal
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<10)).Decode(&h); err != nil && !errors.Is(err, io.EOF) {
+		refuse(w, fmt.Errorf("heal: %w: %w", err, mooring.ErrInvalid))
+		return
+	}
+	if s.Stack == nil {
+		refuse(w, fmt.Errorf("heal: no stack is configured: %w", mooring.ErrNotFound))
+		return
+	}
+	select {
+	case s.heal <- h:
+		reply(w, s.stack())
+	case <-r.Context().Done():
+	}
+}
+
+func reply(w http.ResponseWriter, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(body) // who asked is gone
+}
+
+func refuse(w http.ResponseWriter, err error) {
+	p, status := admin.ProblemOf(err)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(p) // who asked is gone
+}
