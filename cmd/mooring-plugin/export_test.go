@@ -28,7 +28,7 @@ func Watch(ctx context.Context, socks [2]net.Listener, log *slog.Logger) {
 }
 
 // Leaving is leaving, for the tests.
-func Leaving(jobs string) bool { return leaving(jobs) }
+func Leaving(jobs map[string]string) bool { return leaving(jobs) }
 
 // OrderedAfter is orderedAfter, for the tests.
 func OrderedAfter(properties string) mooring.Fact { return orderedAfter(properties) }

@@ -40,18 +40,22 @@ func TestG13UnreadableConfigurationMakesNoEmptyLedger(t *testing.T) {
 // G5: before a power-off the disks are detached, because whoever deletes the machine deletes what is attached to it; and when the sockets go
 // with the service, because then nobody is left who would do it later. After a reboot the disks are wanted again at once, and an upgrade is none of these.
 func TestG5OnlyWhoLeavesDetaches(t *testing.T) {
-	for jobs, want := range map[string]bool{
-		"  812 mooring-plugin.service stop running\n  800 poweroff.target start waiting\n  801 shutdown.target start waiting\n": true,
-		"  800 halt.target start waiting\n  801 shutdown.target start waiting\n":                                                true,
-		"  800 reboot.target start waiting\n  801 shutdown.target start waiting\n  7 mooring-plugin.socket stop waiting\n":      false,
-		"  812 mooring-plugin.service stop running\n  813 mooring-plugin.socket stop waiting\n":                                 true,
-		"  812 mooring-plugin.service stop running\n":                                                                           false,
-		"  812 mooring-plugin.service restart running\n":                                                                        false,
-		"  813 poweroff.target stop waiting\n":                                                                                  false,
-		"":                                                                                                                      false,
+	const plugin, socket, shutdown = "mooring-plugin.service", "mooring-plugin.socket", "shutdown.target"
+	for _, c := range []struct {
+		jobs map[string]string
+		want bool
+	}{
+		{map[string]string{plugin: "stop", "poweroff.target": "start", shutdown: "start"}, true},
+		{map[string]string{"halt.target": "start", shutdown: "start"}, true},
+		{map[string]string{"reboot.target": "start", shutdown: "start", socket: "stop"}, false},
+		{map[string]string{plugin: "stop", socket: "stop"}, true},
+		{map[string]string{plugin: "stop"}, false},
+		{map[string]string{plugin: "restart"}, false},
+		{map[string]string{"poweroff.target": "stop"}, false},
+		{nil, false},
 	} {
-		if got := main.Leaving(jobs); got != want {
-			t.Errorf("%q: got %t, want %t", jobs, got, want)
+		if got := main.Leaving(c.jobs); got != c.want {
+			t.Errorf("%v: got %t, want %t", c.jobs, got, c.want)
 		}
 	}
 }

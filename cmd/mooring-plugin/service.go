@@ -15,6 +15,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/cmd/internal/daemons"
 	"github.com/mooring-sh/mooring/cmd/internal/version"
 	"github.com/mooring-sh/mooring/internal/config"
 	"github.com/mooring-sh/mooring/internal/docker"
@@ -109,7 +110,7 @@ func (s *service) start(ctx context.Context, d *plugin.Driver) error {
 		case err := <-done:
 			return err
 		case <-tick.C:
-			notify(s.log, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (3*extendEvery).Microseconds()))
+			daemons.Notify(s.log, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (3*extendEvery).Microseconds()))
 		}
 	}
 }
@@ -174,7 +175,7 @@ func (s *service) untilStopped(ctx context.Context, servers []*http.Server, sock
 	}
 	var loops sync.WaitGroup
 	loops.Go(func() { loop(ctx) })
-	notify(s.log, daemon.SdNotifyReady)
+	daemons.Notify(s.log, daemon.SdNotifyReady)
 	loops.Go(func() { watch(ctx, probes, s.log) })
 	running := len(servers)
 	var err error
@@ -183,7 +184,7 @@ func (s *service) untilStopped(ctx context.Context, servers []*http.Server, sock
 	case err = <-failed:
 		running--
 	}
-	notify(s.log, daemon.SdNotifyStopping)
+	daemons.Notify(s.log, daemon.SdNotifyStopping)
 	closing, stop := context.WithTimeout(context.WithoutCancel(ctx), answerLimit)
 	defer stop()
 	for _, srv := range servers {
@@ -199,15 +200,9 @@ func (s *service) untilStopped(ctx context.Context, servers []*http.Server, sock
 	return err
 }
 
-func notify(log *slog.Logger, state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
-		log.Warn("notify systemd", "err", err)
-	}
-}
-
 // leaving says whether systemd is taking the machine or the plugin away for good. A reboot does not: the disks are wanted again at once.
 func (s *service) leaving(ctx context.Context) bool {
-	jobs, err := systemdJobs(ctx)
+	jobs, err := daemons.Jobs(ctx)
 	if err != nil {
 		s.log.Debug("ask systemd what it is doing", "err", err)
 		return false

@@ -2,19 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
-	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
 
 	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/cmd/internal/daemons"
 	"github.com/mooring-sh/mooring/internal/config"
 )
 
@@ -50,52 +45,18 @@ func assign(ctx context.Context, cfg config.Config, passed []net.Listener) ([2]n
 		if socks[i] != nil {
 			continue
 		}
-		if socks[i], err = listen(ctx, path); err != nil {
+		if socks[i], err = daemons.Listen(ctx, path); err != nil {
 			return socks, err
 		}
 	}
 	return socks, nil
 }
 
-// listen makes the socket, in place of one that nobody answers at.
-func listen(ctx context.Context, path string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("make directory of socket: %w", err)
-	}
-	dialer := net.Dialer{Timeout: time.Second}
-	if conn, err := dialer.DialContext(ctx, "unix", path); err == nil {
-		return nil, errors.Join(fmt.Errorf("socket %s is served already: is another mooring-plugin running?", path), conn.Close())
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("remove dead socket: %w", err)
-	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("protect socket: %w", err), l.Close())
-	}
-	return l, nil
-}
-
-// leaving reads from systemd's jobs (one on a line: ID, unit, kind, state) whether nobody will want the disks soon: the machine is about to
+// leaving reads from systemd's jobs whether nobody will want the disks soon: the machine is about to
 // be powered off or halted, or the sockets are being stopped, too, as when the package is removed. A reboot stops the sockets as well.
-func leaving(jobs string) bool {
-	about := make(map[string]string) // unit to kind
-	for line := range strings.Lines(jobs) {
-		if f := strings.Fields(line); len(f) >= 3 {
-			about[f[1]] = f[2]
-		}
+func leaving(jobs map[string]string) bool {
+	if daemons.ShuttingDown(jobs) {
+		return jobs["poweroff.target"] == "start" || jobs["halt.target"] == "start"
 	}
-	if about["shutdown.target"] == "start" {
-		return about["poweroff.target"] == "start" || about["halt.target"] == "start"
-	}
-	return about["mooring-plugin.socket"] == "stop"
-}
-
-// systemdJobs returns what systemd is about to start and stop.
-func systemdJobs(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "systemctl", "list-jobs", "--plain", "--no-legend").Output()
-	return string(out), err
+	return jobs["mooring-plugin.socket"] == "stop"
 }

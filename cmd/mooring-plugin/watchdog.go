@@ -11,6 +11,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"github.com/mooring-sh/mooring/cmd/internal/daemons"
 	"github.com/mooring-sh/mooring/internal/admin"
 )
 
@@ -46,7 +47,7 @@ func watch(ctx context.Context, probes []probe, log *slog.Logger) {
 	defer tick.Stop()
 	for {
 		if err := askAll(ctx, probes, every); err == nil {
-			notify(log, daemon.SdNotifyWatchdog)
+			daemons.Notify(log, daemon.SdNotifyWatchdog)
 		} else if ctx.Err() == nil {
 			log.Error("the plugin does not answer itself", "err", err)
 		}

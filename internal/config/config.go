@@ -1,7 +1,7 @@
-// Package config reads /etc/mooring/mooring.yaml into plain structs: every key has a default, an unknown key is an error, and so
-// is a value that makes no sense. It is the only importer of viper.
+// Package config reads the plugin's configuration, /etc/mooring/mooring.yaml, and the supervisor's, /etc/mooring/supervisor.yaml, into plain structs: every key
+// has a default, an unknown key is an error, and so is a value that makes no sense. It is the only importer of viper.
 //
-// It never stops a program: [Load] returns what it could make of the file beside the error, for a plugin that cannot reach vCenter
+// It never stops a program: [Load] and [LoadSupervisor] return what they could make of the file beside the error, for a plugin that cannot reach vCenter
 // still answers Docker.
 package config
 
@@ -91,9 +91,13 @@ func defaults() map[string]any {
 // Load reads the file and checks it. Each error names the key, its value and what is allowed, and wraps [mooring.ErrInvalid]; a
 // missing file is one of them, and one that is no YAML is [ErrUnreadable]. The configuration is usable whatever the error: what could not be read has its default.
 func Load(file string) (Config, error) {
+	return load(file, defaults(), Config.check)
+}
+
+func load[C any](file string, defaults map[string]any, check func(C) error) (C, error) {
 	v := viper.New()
 	v.SetConfigType("yaml")
-	for key, value := range defaults() {
+	for key, value := range defaults {
 		v.SetDefault(key, value)
 	}
 	var errs []error
@@ -110,8 +114,8 @@ func Load(file string) (Config, error) {
 		}
 		errs = append(errs, data.Close())
 	}
-	c, err := decode(v)
-	errs = append(errs, err, c.check())
+	c, err := decode[C](v, defaults)
+	errs = append(errs, err, check(c))
 	if err := errors.Join(errs...); err != nil {
 		return c, fmt.Errorf("%w: %w", err, mooring.ErrInvalid)
 	}
@@ -119,14 +123,14 @@ func Load(file string) (Config, error) {
 }
 
 // decode returns the file's values. If any is unknown or of a wrong type, it says so, and those of the right type stand.
-func decode(v *viper.Viper) (Config, error) {
-	var c Config
+func decode[C any](v *viper.Viper, defaults map[string]any) (C, error) {
+	var c C
 	strict := v.Unmarshal(&c, func(d *mapstructure.DecoderConfig) { d.ErrorUnused = true })
 	if strict == nil {
 		return c, nil
 	}
 	fallback := viper.New()
-	for key, value := range defaults() {
+	for key, value := range defaults {
 		fallback.SetDefault(key, value)
 	}
 	if err := fallback.Unmarshal(&c); err != nil {
@@ -138,13 +142,26 @@ func decode(v *viper.Viper) (Config, error) {
 	return c, fmt.Errorf("configuration: %w", strict)
 }
 
-func (c Config) check() error {
-	var errs []error
-	need := func(ok bool, format string, args ...any) {
-		if !ok {
-			errs = append(errs, fmt.Errorf("configuration: "+format, args...))
-		}
+// faults collects what is wrong with a configuration.
+type faults []error
+
+func (f *faults) need(ok bool, format string, args ...any) {
+	if !ok {
+		*f = append(*f, fmt.Errorf("configuration: "+format, args...))
 	}
+}
+
+func (f *faults) level(name string) {
+	switch name {
+	case "debug", "info", "warn", "error":
+	default:
+		f.need(false, "log_level %q: allowed are debug, info, warn and error", name)
+	}
+}
+
+func (c Config) check() error {
+	var f faults
+	need := f.need
 	need(c.VCenter.URL != "", "vcenter.url is empty: want https://HOST/sdk")
 	need(c.VCenter.Username != "", "vcenter.username is empty: want an account that may attach disks")
 	need(!strings.ContainsAny(c.Group, `/\`) && strings.Trim(c.Group, ". ") == c.Group && c.Group != "", "group %q: want the name of a folder", c.Group)
@@ -155,32 +172,31 @@ func (c Config) check() error {
 		need(t >= 0 && t <= time.Hour, "%s %s: allowed are 0s to 1h", key, t)
 	}
 	need(c.Refresh >= time.Second && c.Refresh <= time.Hour, "refresh %s: allowed are 1s to 1h", c.Refresh)
-	switch c.LogLevel {
-	case "debug", "info", "warn", "error":
-	default:
-		need(false, "log_level %q: allowed are debug, info, warn and error", c.LogLevel)
-	}
-	return errors.Join(errs...)
+	f.level(c.LogLevel)
+	return errors.Join(f...)
 }
 
 // Password returns the content of the password file without its last line break. A relative name is looked for in systemd's
 // credentials directory, where the service's unit leaves an empty one when there is no file. The error wraps [mooring.ErrInvalid] and never shows the content.
 func (v VCenter) Password() (string, error) {
-	file := v.PasswordFile
+	return password("vcenter.password_file", v.PasswordFile)
+}
+
+func password(key, file string) (string, error) {
 	if !filepath.IsAbs(file) {
 		dir := os.Getenv("CREDENTIALS_DIRECTORY")
 		if dir == "" {
-			return "", fmt.Errorf("vcenter.password_file %q: want an absolute path, or a credential that systemd passes: %w", file, mooring.ErrInvalid)
+			return "", fmt.Errorf("%s %q: want an absolute path, or a credential that systemd passes: %w", key, file, mooring.ErrInvalid)
 		}
 		file = filepath.Join(dir, file)
 	}
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return "", fmt.Errorf("vcenter.password_file: %w: %w", err, mooring.ErrInvalid)
+		return "", fmt.Errorf("%s: %w: %w", key, err, mooring.ErrInvalid)
 	}
-	password := strings.TrimRight(string(data), "\r\n")
-	if password == "" { // never sent: a directory locks accounts after a few wrong ones
-		return "", fmt.Errorf("vcenter.password_file: %s is empty: %w", file, mooring.ErrInvalid)
+	secret := strings.TrimRight(string(data), "\r\n")
+	if secret == "" { // never sent: a directory locks accounts after a few wrong ones
+		return "", fmt.Errorf("%s: %s is empty: %w", key, file, mooring.ErrInvalid)
 	}
-	return password, nil
+	return secret, nil
 }

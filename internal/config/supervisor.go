@@ -1,0 +1,130 @@
+package config
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/mooring-sh/mooring/internal/admin"
+)
+
+// SupervisorFile is where the supervisor's configuration is looked for: a file of its own, so that a mistake in it never touches the plugin.
+const SupervisorFile = "/etc/mooring/supervisor.yaml"
+
+// Supervisor is the whole of the supervisor's file.
+type Supervisor struct {
+	Stack  Stack  `mapstructure:"stack"`
+	Verify Verify `mapstructure:"verify"`
+	Limits Limits `mapstructure:"limits"`
+	// StateDir holds the supervisor's journal and the reports.
+	StateDir string `mapstructure:"state_dir"`
+	// KeepReports is how many reports are kept.
+	KeepReports int `mapstructure:"keep_reports"`
+	// DockerHost is where Docker's API listens.
+	DockerHost string `mapstructure:"docker_host"`
+	// AdminSocket is where the command mooring asks the supervisor, PluginAdminSocket where the supervisor asks the plugin.
+	AdminSocket       string `mapstructure:"admin_socket"`
+	PluginAdminSocket string `mapstructure:"plugin_admin_socket"`
+	// LogLevel is debug, info, warn or error.
+	LogLevel string `mapstructure:"log_level"`
+}
+
+// Stack says which compose project is looked after.
+type Stack struct {
+	// Directory is the project's. Empty: there is no stack, and the supervisor is idle.
+	Directory string `mapstructure:"directory"`
+	// Files are the compose files, in their order. None: those that compose finds.
+	Files []string `mapstructure:"files"`
+	// Project is the project's name. Empty: as compose names it.
+	Project string `mapstructure:"project"`
+	// Profile is a profile's name, or the path of one's file.
+	Profile string `mapstructure:"profile"`
+	// Entry is the service that opens the doors. Empty: as the profile or the project has it.
+	Entry string `mapstructure:"entry"`
+	// MustBeMounted are directories of the host on which something has to be mounted.
+	MustBeMounted []string `mapstructure:"must_be_mounted"`
+}
+
+// Verify is an account that may pull, and an image that it can pull.
+type Verify struct {
+	Account string `mapstructure:"account"`
+	// PasswordFile is a file with the password; a relative name is looked for in systemd's credentials directory.
+	PasswordFile string `mapstructure:"password_file"`
+	Image        string `mapstructure:"image"`
+	// CAFile is a PEM file with the authority of the certificate at the doors, and Host the name that it is for.
+	CAFile string `mapstructure:"ca_file"`
+	Host   string `mapstructure:"host"`
+}
+
+// Limits say how long each phase of a recovery may take, and how often a service is tried.
+type Limits struct {
+	Fencing   time.Duration `mapstructure:"fencing"`
+	Attaching time.Duration `mapstructure:"attaching"`
+	Starting  time.Duration `mapstructure:"starting"`
+	Verifying time.Duration `mapstructure:"verifying"`
+	Tries     int           `mapstructure:"tries"`
+}
+
+func supervisorDefaults() map[string]any {
+	return map[string]any{
+		"stack.directory":       "",
+		"stack.files":           []string{},
+		"stack.project":         "",
+		"stack.profile":         "generic",
+		"stack.entry":           "",
+		"stack.must_be_mounted": []string{},
+		"verify.account":        "",
+		"verify.password_file":  "registry-password",
+		"verify.image":          "",
+		"verify.ca_file":        "",
+		"verify.host":           "",
+		"limits.fencing":        "2m",
+		"limits.attaching":      "5m",
+		"limits.starting":       "10m",
+		"limits.verifying":      "2m",
+		"limits.tries":          10,
+		"state_dir":             "/var/lib/mooring/supervisor",
+		"keep_reports":          20,
+		"docker_host":           "unix:///run/docker.sock",
+		"admin_socket":          admin.SupervisorSocket,
+		"plugin_admin_socket":   admin.DefaultSocket,
+		"log_level":             "info",
+	}
+}
+
+// LoadSupervisor reads the supervisor's file as [Load] reads the plugin's.
+func LoadSupervisor(file string) (Supervisor, error) {
+	return load(file, supervisorDefaults(), Supervisor.check)
+}
+
+// Configured says whether there is a stack to look after.
+func (s Stack) Configured() bool { return s.Directory != "" }
+
+func (c Supervisor) check() error {
+	var f faults
+	f.need(c.Stack.Directory == "" || filepath.IsAbs(c.Stack.Directory), "stack.directory %q: want an absolute path", c.Stack.Directory)
+	f.need(c.Stack.Directory != "" || len(c.Stack.Files) == 0, "stack.files %q: want stack.directory, too", strings.Join(c.Stack.Files, ", "))
+	for _, dir := range c.Stack.MustBeMounted {
+		f.need(filepath.IsAbs(dir), "stack.must_be_mounted %q: want absolute paths", dir)
+	}
+	f.need(c.Stack.Profile != "", "stack.profile is empty: want a profile's name, or the path of a file")
+	f.need(c.Verify.Account == "" || c.Verify.Image != "", "verify.image is empty: want an image that %s can pull", c.Verify.Account)
+	for key, dir := range map[string]string{"state_dir": c.StateDir, "admin_socket": c.AdminSocket, "plugin_admin_socket": c.PluginAdminSocket} {
+		f.need(filepath.IsAbs(dir), "%s %q: want an absolute path", key, dir)
+	}
+	for key, t := range map[string]time.Duration{
+		"fencing": c.Limits.Fencing, "attaching": c.Limits.Attaching, "starting": c.Limits.Starting, "verifying": c.Limits.Verifying,
+	} {
+		f.need(t >= time.Second && t <= 24*time.Hour, "limits.%s %s: allowed are 1s to 24h", key, t)
+	}
+	f.need(c.Limits.Tries >= 1 && c.Limits.Tries <= 1000, "limits.tries %d: allowed are 1 to 1000", c.Limits.Tries)
+	f.need(c.KeepReports >= 1 && c.KeepReports <= 1000, "keep_reports %d: allowed are 1 to 1000", c.KeepReports)
+	f.level(c.LogLevel)
+	return errors.Join(f...)
+}
+
+// Password returns the account's password as [VCenter.Password] does vCenter's.
+func (v Verify) Password() (string, error) {
+	return password("verify.password_file", v.PasswordFile)
+}

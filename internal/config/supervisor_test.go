@@ -1,0 +1,65 @@
+package config_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/internal/config"
+)
+
+func loadSupervisor(t *testing.T, text string) (config.Supervisor, error) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "supervisor.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return config.LoadSupervisor(file)
+}
+
+// An empty file is whole: there is no stack. A directory is enough for one.
+func TestSupervisorFillsDefaults(t *testing.T) {
+	c, err := loadSupervisor(t, "")
+	if err != nil || c.Stack.Configured() || c.Limits.Starting != 10*time.Minute {
+		t.Errorf("empty: got %+v, %v", c, err)
+	}
+	c, err = loadSupervisor(t, "stack: {directory: /opt/harbor, files: [a.yml, b.yml]}\nlimits: {fencing: 30s}\n")
+	if err != nil || !c.Stack.Configured() || len(c.Stack.Files) != 2 || c.Stack.Profile != "generic" || c.Limits.Fencing != 30*time.Second || c.Limits.Tries != 10 {
+		t.Errorf("got %+v, %v", c, err)
+	}
+}
+
+// What cannot be honoured is refused by name, and what is right in the file stands: a wrong limit must not leave a stack down.
+func TestSupervisorRefuses(t *testing.T) {
+	const stack = "stack: {directory: /opt/harbor}\n"
+	for name, c := range map[string]struct{ text, want string }{
+		"unknown key":    {stack + "limit: {fencing: 1s}\n", "limit"},
+		"unknown subkey": {"stack: {directory: /opt/harbor, dir: /srv}\n", "dir"},
+		"wrong type":     {stack + "limits: {tries: many}\n", "tries"},
+		"limit":          {stack + "limits: {starting: 0s}\n", "limits.starting 0s"},
+		"relative":       {"stack: {directory: /opt/harbor, must_be_mounted: [data]}\n", `must_be_mounted "data"`},
+		"account alone":  {stack + "verify: {account: robot}\n", "verify.image"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := loadSupervisor(t, c.text)
+			if !errors.Is(err, mooring.ErrInvalid) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("load: got %v, want ErrInvalid naming %s", err, c.want)
+			}
+			if got.Stack.Directory != "/opt/harbor" {
+				t.Errorf("directory: got %q, want what the file says", got.Stack.Directory)
+			}
+		})
+	}
+	for name, c := range map[string]struct{ text, want string }{
+		"relative": {"stack: {directory: harbor}\n", `stack.directory "harbor"`},
+		"no stack": {"stack: {files: [a.yml]}\n", "stack.directory"},
+	} {
+		if _, err := loadSupervisor(t, c.text); !errors.Is(err, mooring.ErrInvalid) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want ErrInvalid naming %s", name, err, c.want)
+		}
+	}
+}
