@@ -17,12 +17,12 @@ import (
 // What vCenter calls the ends and beginnings of a machine, and the failures of hosts as HA sees them. Those with a dot have no type of their own; vCenter is not
 // of one mind about the case of "HA".
 func restartEvents() (ofMachine, ofHosts []string) {
-	return []string{
-			"com.vmware.vc.ha.VmRestartedByHAEvent", "com.vmware.vc.HA.VmRestartedByHAEvent", "VmFailoverFailed",
-			"VmPoweredOnEvent", "VmPoweredOffEvent", "VmResettingEvent", "VmGuestRebootEvent", "VmGuestShutdownEvent",
-		}, []string{
-			"com.vmware.vc.HA.DasHostFailedEvent", "com.vmware.vc.HA.DasHostIsolatedEvent", "com.vmware.vc.ha.DasHostFailedEvent",
-		}
+	ofMachine = []string{
+		"com.vmware.vc.ha.VmRestartedByHAEvent", "com.vmware.vc.HA.VmRestartedByHAEvent", "VmFailoverFailed",
+		"VmPoweredOnEvent", "VmPoweredOffEvent", "VmResettingEvent", "VmGuestRebootEvent", "VmGuestShutdownEvent",
+	}
+	ofHosts = []string{"com.vmware.vc.HA.DasHostFailedEvent", "com.vmware.vc.ha.DasHostFailedEvent", "com.vmware.vc.HA.DasHostIsolatedEvent"}
+	return ofMachine, ofHosts
 }
 
 const maxEvents = 100 // of each query

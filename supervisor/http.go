@@ -51,6 +51,9 @@ func (s *Supervisor) stack() admin.Stack {
 		Version: s.Version, Configured: s.Stack != nil, Recovery: r.ID, Phase: string(r.Phase), Since: r.Since, Waits: append([]string{}, r.Waits...),
 		Services: servicesOf(r), Doors: doorsOf(r), Conditions: append([]admin.Condition{}, r.Conditions...),
 	}
+	if s.Warnings != nil {
+		st.Conditions = append(st.Conditions, s.Warnings()...)
+	}
 	s.mu.Lock()
 	trouble := s.trouble
 	s.mu.Unlock()

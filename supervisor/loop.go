@@ -26,7 +26,7 @@ type Notifier interface {
 	Notify(ctx context.Context, rep admin.Recovery) error
 }
 
-// Parts is what a Supervisor is made of. Without a Stack it is idle; without a Witness there is no evidence; without a Notifier nobody is told.
+// Parts is what a Supervisor is made of. Without a Stack it is idle; without a Witness there is no evidence; without a Notifier nobody is told. Warnings may be nil.
 type Parts struct {
 	Stack    Stack
 	Volumes  Volumes
@@ -34,6 +34,7 @@ type Parts struct {
 	Notifier Notifier
 	Journal  *Journal
 	Reports  Reports
+	Warnings func() []admin.Condition // what else is wrong: with the configuration, or how the stack is set up
 	Log      *slog.Logger
 }
 

@@ -42,6 +42,8 @@ type Stack struct {
 	Profile string `mapstructure:"profile"`
 	// Entry is the service that opens the doors. Empty: as the profile or the project has it.
 	Entry string `mapstructure:"entry"`
+	// HoldDoors: the entry service gets the restart policy no, in the project's override file, so that dockerd does not start it before the supervisor does.
+	HoldDoors bool `mapstructure:"hold_doors"`
 	// MustBeMounted are directories of the host on which something has to be mounted.
 	MustBeMounted []string `mapstructure:"must_be_mounted"`
 }
@@ -73,6 +75,7 @@ func supervisorDefaults() map[string]any {
 		"stack.project":         "",
 		"stack.profile":         "generic",
 		"stack.entry":           "",
+		"stack.hold_doors":      true,
 		"stack.must_be_mounted": []string{},
 		"verify.account":        "",
 		"verify.password_file":  "registry-password",
