@@ -181,7 +181,7 @@ func (s *Supervisor) turn(ctx context.Context, heard told) time.Duration {
 		s.begin(ctx, a, r)
 	}
 	s.seekEvidence(ctx, r)
-	if len(actions) == 0 && len(s.underway) == 0 && r.atRest() {
+	if o.Docker.OK() && len(actions) == 0 && len(s.underway) == 0 && r.atRest() {
 		return restTick
 	}
 	return tick

@@ -65,12 +65,12 @@ func anyObservation(r *rapid.T, now time.Time) supervisor.Observation {
 // anyOutcomes ends some of the actions that were asked for, and leaves others under way.
 func anyOutcomes(r *rapid.T, o *supervisor.Observation, actions []supervisor.Action) {
 	for _, a := range actions {
-		switch rapid.IntRange(0, 3).Draw(r, "outcome") {
-		case 0:
+		switch rapid.IntRange(0, 4).Draw(r, "outcome") {
+		case 0, 1:
 			o.Underway = append(o.Underway, a)
-		case 1:
-			o.Ended = append(o.Ended, supervisor.Outcome{Action: a, Began: o.Now, At: o.Now})
 		case 2:
+			o.Ended = append(o.Ended, supervisor.Outcome{Action: a, Began: o.Now, At: o.Now})
+		case 3:
 			o.Ended = append(o.Ended, supervisor.Outcome{Action: a, Began: o.Now, At: o.Now, Err: "it failed"})
 		default: // the supervisor was killed
 		}

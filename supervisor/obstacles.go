@@ -38,6 +38,7 @@ func (s *step) findObstacles() {
 			t.Down = s.o.Now // it has had no chance before
 		}
 		t.Blocked = blocked
+		t.Forced = t.Forced && (s.needs(v, VolumeTaken) || s.needs(v, VolumeDamaged)) // what a person asked for was about these
 	}
 }
 
