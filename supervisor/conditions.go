@@ -13,6 +13,7 @@ const (
 	healCure   = "mooring stack heal"
 	patience   = time.Minute      // a service that is ready again within it is no condition
 	wrongAfter = 30 * time.Second // and so is an answer that is right again
+	beginning  = 10 * time.Second // of a recovery, in which Docker starts and the project is read
 	tellTries  = 10
 )
 
@@ -22,10 +23,11 @@ func (s *step) conditions() []admin.Condition {
 	add := func(code string, severity admin.Severity, title, text, cure string) {
 		found = append(found, admin.Condition{Code: code, Severity: severity, Title: title, Text: text, Cure: cure})
 	}
-	if !s.o.Docker.OK() {
+	begun := s.o.Now.Sub(s.r.Began) >= beginning
+	if !s.o.Docker.OK() && begun {
 		add("docker", admin.Failing, "Docker does not answer", s.o.Docker.Err, s.o.Docker.Cure)
 	}
-	if !s.o.Project.OK() && s.o.Docker.OK() {
+	if !s.o.Project.OK() && s.o.Docker.OK() && begun {
 		add("project", admin.Failing, "the stack cannot be read", s.o.Project.Err, s.o.Project.Cure)
 	}
 	for _, v := range s.services {

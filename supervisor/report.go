@@ -45,6 +45,9 @@ func doorsOf(r Recovery) admin.Doors {
 	return admin.Doors{Asked: a.At, Right: a.Right, Text: a.Text}
 }
 
+// longAgo is how long before a recovery the kernel started that had nothing to do with it: at the first start of all.
+const longAgo = time.Hour
+
 // Page returns the report as a page of text. Times are also counted from when the machine died or, where nobody knows
 // when, from when the supervisor began.
 func Page(rep admin.Recovery) string {
@@ -61,7 +64,9 @@ func Page(rep admin.Recovery) string {
 		}
 	}
 	row(rep.Died, "last seen to run before")
-	row(rep.Booted, "kernel started")
+	if rep.Began.Sub(rep.Booted) < longAgo {
+		row(rep.Booted, "kernel started")
+	}
 	for _, p := range rep.Timeline {
 		row(p.From, p.Phase)
 		for _, missed := range p.Missed {
