@@ -12,7 +12,7 @@ import (
 // links is what `go list -deps` says, whatever the sources promise.
 func TestProductBinariesLinkNoSimulator(t *testing.T) {
 	products := mains(t)
-	for _, name := range []string{"mooring", "mooring-plugin"} {
+	for _, name := range []string{"mooring", "mooring-plugin", "mooring-supervisor"} {
 		if !slices.Contains(products, name) {
 			t.Errorf("cmd/%s is not among the binaries %v", name, products)
 		}

@@ -40,25 +40,44 @@ func TestInstalledConfigurationHasEveryKeyWithItsDefault(t *testing.T) {
 	if !errors.Is(err, mooring.ErrInvalid) || installed != defaults {
 		t.Errorf("load: got %+v, want the defaults %+v", installed, defaults)
 	}
-	text, err := os.ReadFile("mooring.yaml")
+	describesEveryKey(t, "mooring.yaml", keys(reflect.TypeFor[config.Config](), ""))
+}
+
+// The same holds of the supervisor's file, which is whole as it is: no stack.
+func TestInstalledConfigurationOfTheSupervisorHasEveryKeyWithItsDefault(t *testing.T) {
+	installed, err := config.LoadSupervisor("supervisor.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	manual, err := os.ReadFile("../docs/man/mooring.yaml.5")
+	defaults, err := config.LoadSupervisor(filepath.Join(t.TempDir(), "none.yaml"))
+	if !errors.Is(err, mooring.ErrInvalid) || !reflect.DeepEqual(installed, defaults) {
+		t.Errorf("load: got %+v, want the defaults %+v", installed, defaults)
+	}
+	describesEveryKey(t, "supervisor.yaml", keys(reflect.TypeFor[config.Supervisor](), ""))
+}
+
+// describesEveryKey wants each key with a value and a comment in the file, and in its page of the manual.
+func describesEveryKey(t *testing.T, file string, keys []string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range keys(reflect.TypeFor[config.Config](), "") {
+	manual, err := os.ReadFile("../docs/man/" + file + ".5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keys {
 		_, last, nested := strings.Cut(key, ".")
 		indent := "  "
 		if !nested {
 			last, indent = key, ""
 		}
 		if !regexp.MustCompile(`(?m)^` + indent + `# .*\n` + indent + last + `: \S`).Match(text) {
-			t.Errorf("mooring.yaml: no key %s with a value and a comment above it", key)
+			t.Errorf("%s: no key %s with a value and a comment above it", file, key)
 		}
 		if !strings.Contains(string(manual), "\n.B "+key+"\n") {
-			t.Errorf("mooring.yaml(5): no key %s", key)
+			t.Errorf("%s(5): no key %s", file, key)
 		}
 	}
 }

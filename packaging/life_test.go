@@ -321,6 +321,8 @@ func mustList(t *testing.T, out string) {
 const (
 	reload  = "systemctl daemon-reload"
 	restart = "systemctl restart mooring-plugin.service"
+	renew   = "systemctl restart mooring-supervisor.service"
+	stop    = "systemctl stop mooring-supervisor.service mooring-plugin.service mooring-plugin.socket"
 )
 
 // installAndUpgrade installs the older package, and goes to the newer one and back: sockets are never touched, so that Docker's requests wait.
@@ -332,7 +334,8 @@ func (r *root) installAndUpgrade(t *testing.T, m made, kind string) {
 		t.Errorf("install: got %s\nwant what to do next", out)
 	}
 	equal(t, "install", r.calls(t), []string{
-		"systemctl preset mooring-plugin.socket mooring-plugin.service", reload, "systemctl start mooring-plugin.socket", "systemctl start mooring-plugin.service",
+		"systemctl preset mooring-plugin.socket mooring-plugin.service mooring-supervisor.service", reload,
+		"systemctl start mooring-plugin.socket", "systemctl start mooring-plugin.service", "systemctl start mooring-supervisor.service",
 	})
 	r.configured(t, "# mine")
 	for _, version := range []string{newer, older, older} {
@@ -345,7 +348,7 @@ func (r *root) installAndUpgrade(t *testing.T, m made, kind string) {
 				changes = append(changes, call)
 			}
 		}
-		equal(t, "to "+version, changes, []string{reload, restart})
+		equal(t, "to "+version, changes, []string{reload, restart, renew})
 		if strings.Contains(out, "vcenter.url") {
 			t.Errorf("to %s: got %s\nwant no first steps", version, out)
 		}
@@ -377,11 +380,17 @@ func lifeOfDeb(t *testing.T, m made) {
 	r.mountPoint(t, "/var/lib/mooring/mnt/web")
 
 	out := r.mustRun(t, r.remove...)
-	equal(t, "remove", r.calls(t), []string{"systemctl stop mooring-plugin.service mooring-plugin.socket", reload})
+	equal(t, "remove", r.calls(t), []string{stop, reload})
 	if r.exists("/usr/bin/mooring") || !r.exists("/etc/mooring/mooring.yaml") || !r.exists("/var/lib/mooring/ledger.0") {
 		t.Errorf("remove: got %s\nwant the configuration and the ledger left, and nothing else", out)
 	}
 	r.write(t, "/etc/mooring/vcenter-password", "secret", 0o600)
+	if err := os.MkdirAll(r.path("/var/lib/mooring/supervisor/recoveries"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"journal", "shutdown", "stopped", "lock", ".journal.tmp", "recoveries/20300102T030405Z.json", "recoveries/20300102T030405Z.txt"} {
+		r.write(t, "/var/lib/mooring/supervisor/"+file, "", 0o600)
+	}
 	r.write(t, "/etc/mooring/ca.pem", "", 0o600)
 	r.write(t, "/var/lib/mooring/mnt/db/file", "mine", 0o600) // written where nothing was mounted, before there were immutable flags
 	out = r.mustRun(t, r.purge...)
@@ -389,7 +398,7 @@ func lifeOfDeb(t *testing.T, m made) {
 	if !strings.Contains(out, "left as it is") || !r.exists("/var/lib/mooring/mnt/db/file") {
 		t.Errorf("purge: got %s\nwant what is in a mount point left, and named", out)
 	}
-	for _, gone := range []string{"/etc/mooring", "/var/lib/mooring/ledger.0", "/var/lib/mooring/ledger.1", "/var/lib/mooring/lock", "/var/lib/mooring/places", "/var/lib/mooring/mnt/web"} {
+	for _, gone := range []string{"/etc/mooring", "/var/lib/mooring/ledger.0", "/var/lib/mooring/ledger.1", "/var/lib/mooring/lock", "/var/lib/mooring/places", "/var/lib/mooring/mnt/web", "/var/lib/mooring/supervisor"} {
 		if r.exists(gone) {
 			t.Errorf("purge: %s is still there\n%s", gone, out)
 		}
@@ -433,7 +442,7 @@ func lifeOfRPM(t *testing.T, m made) {
 	out := r.mustRun(t, r.remove...)
 	mustList(t, out)
 	equal(t, "erase", r.calls(t), []string{
-		"systemctl stop mooring-plugin.service mooring-plugin.socket", "systemctl --no-reload disable mooring-plugin.service mooring-plugin.socket", reload,
+		stop, "systemctl --no-reload disable mooring-supervisor.service mooring-plugin.service mooring-plugin.socket", reload,
 	})
 	if r.exists("/srv/volumes") || r.exists("/usr/bin/mooring") || !r.exists("/srv/state/ledger.0") || !r.exists("/etc/mooring/mooring.yaml.rpmsave") {
 		t.Errorf("erase: got %s\nwant the mount points gone, and the ledger and the changed configuration left", out)

@@ -146,7 +146,7 @@ func name(kind, version, arch string) string {
 func (b *build) compile(ctx context.Context, arch string) error {
 	cmd := b.goCommand(ctx, "build", "-trimpath", "-buildvcs=false",
 		"-ldflags", "-s -w -X github.com/mooring-sh/mooring/cmd/internal/version.version="+b.version,
-		"-o", filepath.Join(b.stage, "bin-"+arch)+"/", "./cmd/mooring", "./cmd/mooring-plugin")
+		"-o", filepath.Join(b.stage, "bin-"+arch)+"/", "./cmd/mooring", "./cmd/mooring-plugin", "./cmd/mooring-supervisor")
 	cmd.Env = append(cmd.Env, "GOOS=linux", "GOARCH="+arch, "GOAMD64=v1", "GOARM64=v8.0")
 	cmd.Stdout, cmd.Stderr = b.log, b.log
 	if err := cmd.Run(); err != nil {

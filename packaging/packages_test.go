@@ -167,8 +167,8 @@ func describesDeb(t *testing.T, m made) {
 	}
 	control := t.TempDir()
 	output(t, "dpkg-deb", "-e", m.file("deb", older), control)
-	if got, err := os.ReadFile(filepath.Join(control, "conffiles")); err != nil || strings.TrimSpace(string(got)) != "/etc/mooring/mooring.yaml" {
-		t.Errorf("conffiles: got %q, %v, want the configuration alone", got, err)
+	if got, err := os.ReadFile(filepath.Join(control, "conffiles")); err != nil || strings.TrimSpace(string(got)) != "/etc/mooring/mooring.yaml\n/etc/mooring/supervisor.yaml" {
+		t.Errorf("conffiles: got %q, %v, want the two configurations alone", got, err)
 	}
 }
 

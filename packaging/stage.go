@@ -15,7 +15,8 @@ import (
 // layOut puts everything that is the same for all architectures where nfpm.yaml looks for it.
 func (b *build) layOut(ctx context.Context) error {
 	for _, file := range []string{
-		"nfpm.yaml", "mooring.yaml", "mooring-plugin.socket", "mooring-plugin.service", "80-mooring.preset", "copyright", "lintian-overrides",
+		"nfpm.yaml", "mooring.yaml", "supervisor.yaml", "mooring-plugin.socket", "mooring-plugin.service", "mooring-supervisor.service",
+		"80-mooring.preset", "copyright", "lintian-overrides",
 	} {
 		text, err := b.read("packaging/" + file)
 		if err != nil {

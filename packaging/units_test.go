@@ -29,10 +29,9 @@ func settings(t *testing.T, unit string) map[string][]string {
 	return found
 }
 
-// In a mount namespace of its own the plugin would mount volumes that Docker does not see. These are the settings that give a service one, as
+// In a mount namespace of its own the plugin would mount volumes that Docker does not see, and the supervisor would keep disks from being let go. These are the settings that give a service one, as
 // systemd's exec_needs_mount_namespace has them up to version 258.
 func TestNoMountNamespace(t *testing.T) {
-	unit := settings(t, "mooring-plugin.service")
 	for _, key := range []string{
 		"PrivateTmp", "PrivateDevices", "PrivateMounts", "PrivateNetwork", "NetworkNamespacePath", "PrivateIPC", "IPCNamespacePath", "PrivatePIDs", "PrivateBPF",
 		"ProtectSystem", "ProtectHome", "ProtectKernelTunables", "ProtectKernelModules", "ProtectKernelLogs", "ProtectControlGroups", "ProtectProc", "ProcSubset",
@@ -40,8 +39,10 @@ func TestNoMountNamespace(t *testing.T) {
 		"RootDirectory", "RootImage", "MountImages", "ExtensionImages", "ExtensionDirectories", "MountFlags", "MountAPIVFS", "BindLogSockets",
 		"DynamicUser", "LogNamespace", "JoinsNamespaceOf", "User", "PrivateUsers",
 	} {
-		if values, set := unit[key]; set {
-			t.Errorf("mooring-plugin.service sets %s=%s", key, values)
+		for _, name := range []string{"mooring-plugin.service", "mooring-supervisor.service"} {
+			if values, set := settings(t, name)[key]; set {
+				t.Errorf("%s sets %s=%s", name, key, values)
+			}
 		}
 	}
 }
@@ -63,6 +64,24 @@ func TestServiceDependsOnNobody(t *testing.T) {
 	}
 }
 
+// Neither Docker nor the plugin may take the supervisor down, or keep it from starting; it starts after both and ends before them.
+func TestSupervisorDependsOnNobody(t *testing.T) {
+	unit := settings(t, "mooring-supervisor.service")
+	for _, key := range []string{"Requires", "Requisite", "BindsTo", "PartOf", "Conflicts", "Before"} {
+		if values, set := unit[key]; set {
+			t.Errorf("mooring-supervisor.service has %s=%s", key, values)
+		}
+	}
+	for key, want := range map[string]string{
+		"Type": "notify", "After": "docker.service mooring-plugin.service", "Wants": "docker.service", "WantedBy": "multi-user.target", "Restart": "always",
+		"StartLimitIntervalSec": "0", "RuntimeDirectoryPreserve": "yes",
+	} {
+		if !slices.Contains(unit[key], want) {
+			t.Errorf("mooring-supervisor.service: got %s=%s, want %s", key, unit[key], want)
+		}
+	}
+}
+
 // What systemd listens at is what the command and dockerd look for.
 func TestSocketsAreThoseOfTheConfiguration(t *testing.T) {
 	defaults, err := config.Load(filepath.Join(t.TempDir(), "none.yaml"))
@@ -80,14 +99,20 @@ func TestSocketsAreThoseOfTheConfiguration(t *testing.T) {
 	}
 }
 
-// The exposure is at most 4.7, and the manual gives the reason for every point of it that stays.
+// The exposure is at most that, and the manual gives the reason for every point of it that stays.
 func TestExposure(t *testing.T) {
 	needs(t, "systemd-analyze")
+	t.Run("plugin", func(t *testing.T) { exposure(t, "mooring-plugin", "47") })
+	t.Run("supervisor", func(t *testing.T) { exposure(t, "mooring-supervisor", "42") })
+}
+
+func exposure(t *testing.T, name, most string) {
+	t.Helper()
 	analyze := func(more ...string) ([]byte, error) {
-		return exec.CommandContext(t.Context(), "systemd-analyze", append(append([]string{"security", "--offline=true", "--no-pager"}, more...), "./mooring-plugin.service")...).Output()
+		return exec.CommandContext(t.Context(), "systemd-analyze", append(append([]string{"security", "--offline=true", "--no-pager"}, more...), "./"+name+".service")...).Output()
 	}
-	if out, err := analyze("--threshold=47"); err != nil {
-		t.Errorf("exposure above 4.7: %v\n%s", err, out)
+	if out, err := analyze("--threshold=" + most); err != nil {
+		t.Errorf("exposure above %s tenths: %v\n%s", most, err, out)
 	}
 	out, err := analyze("--json=short")
 	if err != nil {
@@ -100,7 +125,7 @@ func TestExposure(t *testing.T) {
 	if err := json.Unmarshal(out, &points); err != nil {
 		t.Fatal(err)
 	}
-	page, err := os.ReadFile("../docs/man/mooring-plugin.8")
+	page, err := os.ReadFile("../docs/man/" + name + ".8")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +145,7 @@ func TestExposure(t *testing.T) {
 		}
 		subject = strings.ReplaceAll(word.FindString(subject), "(", "")
 		if subject == "" || !strings.Contains(reasons, subject) {
-			t.Errorf("mooring-plugin(8) does not say why %s (%s) stays", p.Name, subject)
+			t.Errorf("%s(8) does not say why %s (%s) stays", name, p.Name, subject)
 		}
 	}
 	if seen < 10 {
@@ -131,7 +156,7 @@ func TestExposure(t *testing.T) {
 // verify runs systemd-analyze on the units in a root that has them beside the machine's own, and returns what it says.
 func verify(t *testing.T, root string) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no", "--root="+root, "mooring-plugin.service", "mooring-plugin.socket").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no", "--root="+root, "mooring-plugin.service", "mooring-plugin.socket", "mooring-supervisor.service").CombinedOutput()
 	if err != nil && len(out) == 0 {
 		t.Fatal(err)
 	}

@@ -1,16 +1,17 @@
 # What the scripts know of volumes. It is put in front of prerm and postrm when the packages are made.
 
 config=/etc/mooring/mooring.yaml
+supervisor_config=/etc/mooring/supervisor.yaml
 # Where the directories are, once the configuration is gone.
 places=/var/lib/mooring/places
 
-# setting prints the value of a key of the configuration, or its default.
+# setting prints the value of a key, or its default, of the configuration or of another file and its key.
 setting() {
 	value=
 	if [ -r "$places" ]; then
 		value=$(sed -n "s/^$1: *//p" "$places")
-	elif [ -r "$config" ]; then
-		value=$(sed -n "s/^$1: *//p" "$config" | sed -e 's/ *#.*$//' -e 's/ *$//' -e 's/^"\(.*\)"$/\1/' -e "s/^'\(.*\)'\$/\1/")
+	elif [ -r "${3:-$config}" ]; then
+		value=$(sed -n "s/^${4:-$1}: *//p" "${3:-$config}" | sed -e 's/ *#.*$//' -e 's/ *$//' -e 's/^"\(.*\)"$/\1/' -e "s/^'\(.*\)'\$/\1/")
 	fi
 	case "$value" in
 	/*) echo "$value" ;;
@@ -20,6 +21,7 @@ setting() {
 
 state_dir() { setting state_dir /var/lib/mooring; }
 mount_dir() { setting mount_dir /var/lib/mooring/mnt; }
+supervisor_dir() { setting supervisor_dir /var/lib/mooring/supervisor "$supervisor_config" state_dir; }
 
 # mounted prints the names of the volumes that are mounted.
 mounted() {

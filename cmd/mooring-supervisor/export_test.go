@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/journal"
+
+	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/internal/admin"
+	"github.com/mooring-sh/mooring/internal/config"
+	"github.com/mooring-sh/mooring/supervisor"
+)
+
+// Volume is volume, for the tests.
+func Volume(v admin.View) supervisor.Volume { return volume(v) }
+
+// ThisBoot is thisBoot, for the tests.
+func ThisBoot(proc string) (mooring.BootID, time.Time, error) { return thisBoot(proc) }
+
+// NewPlugin is newPlugin, for the tests.
+func NewPlugin(socket string) interface {
+	supervisor.Volumes
+	supervisor.Witness
+} {
+	return newPlugin(socket)
+}
+
+// Journald returns the journal's handler with another end.
+func Journald(least slog.Level, send func(string, journal.Priority, map[string]string) error) slog.Handler {
+	return &journald{least: least, send: send}
+}
+
+// Serve makes the service and runs it until ctx ends.
+func Serve(ctx context.Context, cfg config.Supervisor, broken error, log *slog.Logger) error {
+	s, err := newService(cfg, broken, log)
+	if err != nil {
+		return err
+	}
+	return s.serve(ctx)
+}
