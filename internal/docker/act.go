@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -110,7 +109,5 @@ func (h *head) Write(p []byte) (int, error) {
 }
 
 func (h *head) String() string { return strings.TrimSpace(h.kept.String()) }
-
-var _ io.Writer = (*head)(nil)
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -31,7 +31,6 @@ type Container struct {
 
 	Policy  string   // the restart policy: no, always, unless-stopped, on-failure
 	User    string   // as the image or the compose file has it; empty: root
-	Signal  string   // that stops it; empty: SIGTERM
 	OnHost  bool     // it has the host's network
 	Address []string // its own addresses, IPv4 before IPv6, by the names of its networks
 	Ports   []Port
@@ -116,7 +115,7 @@ func describe(in container.InspectResponse) Container {
 		describeState(&c, in.State)
 	}
 	if in.Config != nil {
-		c.Labels, c.User, c.Signal = in.Config.Labels, in.Config.User, in.Config.StopSignal
+		c.Labels, c.User = in.Config.Labels, in.Config.User
 		if h := in.Config.Healthcheck; h != nil && len(h.Test) > 0 && h.Test[0] != "NONE" {
 			c.Check = h.Test
 		}

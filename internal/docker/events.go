@@ -20,7 +20,6 @@ type Event struct {
 	ID     string
 	Labels map[string]string // the container's, among what else Docker tells of the event
 	Signal syscall.Signal    // of a kill
-	Exit   int               // of a die
 }
 
 // watched are the events that change what [Engine.Container] returns. Those of commands run in containers are not among them: a health
@@ -67,6 +66,5 @@ func event(m events.Message) Event {
 	if n, err := strconv.Atoi(m.Actor.Attributes["signal"]); err == nil {
 		e.Signal = syscall.Signal(n)
 	}
-	e.Exit, _ = strconv.Atoi(m.Actor.Attributes["exitCode"])
 	return e
 }

@@ -58,6 +58,8 @@ func (s *Stack) lookUpVolumes(ctx context.Context, v view) map[string]volume {
 	if down {
 		return known
 	}
+	ctx, cancel := context.WithTimeout(ctx, lookLimit) // the driver is asked, too, and may take its time
+	defer cancel()
 	for _, name := range v.names() {
 		if len(v.containers[name]) > 0 {
 			continue
@@ -66,9 +68,7 @@ func (s *Stack) lookUpVolumes(ctx context.Context, v view) map[string]volume {
 			if old := known[m.Volume]; m.Volume == "" || old.mountpoint != "" || time.Since(old.at) < probing {
 				continue
 			}
-			ctx, cancel := context.WithTimeout(ctx, lookLimit)
 			driver, mountpoint, err := s.engine.Volume(ctx, m.Volume)
-			cancel()
 			known[m.Volume] = volume{driver: cmp.Or(driver, known[m.Volume].driver), mountpoint: mountpoint, at: time.Now()}
 			if err != nil && !errors.Is(err, mooring.ErrNotFound) {
 				break

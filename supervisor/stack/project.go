@@ -24,7 +24,6 @@ type Service struct {
 	Mounts  []Mount                  // volumes and directories of the host
 	Ports   []int                    // of the container, that are published
 	Restart string                   // the restart policy; no, if none is given
-	Policy  bool                     // one is given
 	User    string                   // empty: as the image says
 	Once    bool                     // another service waits for it to end well: it runs once
 }
@@ -87,7 +86,7 @@ func parseProject(text []byte) (Project, error) {
 	p := Project{Name: file.Name, Services: make(map[supervisor.ServiceName]Service, len(file.Services))}
 	once := make(map[supervisor.ServiceName]bool)
 	for name, written := range file.Services {
-		s := Service{User: written.User, Restart: "no", Policy: written.Restart != nil}
+		s := Service{User: written.User, Restart: "no"}
 		if written.Restart != nil {
 			s.Restart, _, _ = strings.Cut(*written.Restart, ":")
 		}

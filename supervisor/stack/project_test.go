@@ -55,7 +55,7 @@ func recorded(t *testing.T, file string) stack.Project {
 func TestProjectIsReadWhole(t *testing.T) {
 	shop := recorded(t, "shop-2.4.v1.yaml")
 	want := stack.Service{
-		Restart: "unless-stopped", Policy: true, User: "999:998",
+		Restart: "unless-stopped", User: "999:998",
 		Mounts: []stack.Mount{
 			{Volume: "proddata", Target: "/var/lib/postgresql/data"},
 			{Volume: "shop_scratch", Target: "/scratch"},

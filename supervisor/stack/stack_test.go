@@ -342,3 +342,26 @@ func TestDamagedMemoryIsNoReasonNotToWork(t *testing.T) {
 		t.Errorf("got %v, %v, want a stack and an error", s, err)
 	}
 }
+
+// A service that has no container yet needs its volumes all the same; which of them are Mooring's is what Docker says.
+func TestVolumesOfWhatIsNotMadeYet(t *testing.T) {
+	e := newFakeEngine(t)
+	dir, bin := t.TempDir(), t.TempDir()
+	script := "#!/bin/sh\ncase \"$*\" in *version*) ;; *) echo 'services: {db: {volumes: [\"data:/d\"]}}'; echo 'volumes: {data: {external: true, name: vsanvol1}}';; esac\n"
+	err := errors.Join(
+		os.WriteFile(filepath.Join(bin, "docker-compose"), []byte(script), 0o755),
+		os.WriteFile(filepath.Join(dir, "docker-compose.yml"), []byte("services: {}\n"), 0o600),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStack(t, e, stack.Config{Files: stack.Files{Dir: dir, Project: fakeProject}})
+	t.Setenv("PATH", bin)
+	eventually(t, "the project is read, and its volume is known", func() bool {
+		got := observe(t, s)["db"]
+		return got.State == supervisor.Missing && slices.Equal(got.Needs, []mooring.Name{"vsanvol1"}) && got.Stopped == mooring.Unknown
+	})
+	if err := s.Start(t.Context(), "web"); !errors.Is(err, mooring.ErrNotFound) {
+		t.Errorf("start of a service that the project does not have: got %v, want ErrNotFound", err)
+	}
+}
