@@ -185,18 +185,16 @@ func (v view) readiness(name supervisor.ServiceName, c *docker.Container) (moori
 		return mooring.No, "its container is " + c.State
 	case c.Health == "unhealthy":
 		return mooring.No, "its health check says: " + cmp.Or(c.Said, "unhealthy")
+	case c.Health == "healthy" && v.profile.Services[name].Ready == nil:
+		return mooring.Yes, "" // whatever it said when it was asked before
 	}
 	if r := v.ready[c.ID]; r.started.Equal(c.Started) && r.fact != mooring.Unknown {
 		return r.fact, r.why
 	}
-	switch {
-	case c.Health == "healthy" && v.profile.Services[name].Ready == nil:
-		return mooring.Yes, ""
-	case asks(v.profile.Services[name], *c):
+	if asks(v.profile.Services[name], *c) {
 		return mooring.No, "it has not answered yet"
-	default:
-		return mooring.Unknown, ""
 	}
+	return mooring.Unknown, ""
 }
 
 // judge says of each service whether a person stopped it, and keeps what was found out.

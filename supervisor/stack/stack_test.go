@@ -159,6 +159,17 @@ func TestReadinessIsAskedByTheHealthCheck(t *testing.T) {
 	eventually(t, "it is not ready", func() bool { return strings.Contains(observe(t, s)["a"].ReadyWhy, "refused") })
 }
 
+// What was asked before Docker's health check spoke is worth nothing after: the service would be waited for for ever.
+func TestHealthCheckHasTheLastWord(t *testing.T) {
+	e := newFakeEngine(t)
+	e.exec = func(container, []string) (int, string) { return 1, "no" }
+	e.add(container{ID: "a", Service: "a", State: "running", Health: "starting", Check: []string{"CMD", "check"}})
+	s := newStack(t, e, stack.Config{})
+	eventually(t, "it is not ready", func() bool { return strings.Contains(observe(t, s)["a"].ReadyWhy, "exit code 1") })
+	e.change("a", func(c *container) { c.Health = "healthy"; e.tellOf(*c, "health_status: healthy") })
+	eventually(t, "it is ready", func() bool { return observe(t, s)["a"].Ready == mooring.Yes })
+}
+
 // A profile's question counts before the health check; what it says is compared; a restart asks again.
 func TestReadinessIsAskedByTheProfile(t *testing.T) {
 	e := newFakeEngine(t)
