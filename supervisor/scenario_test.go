@@ -359,6 +359,8 @@ func (p *play) set(line string) {
 		p.hopeless = true
 	case "deaf":
 		p.deaf = rest != "no"
+	case "labels":
+		p.labels = true
 	case "docker":
 		p.docker = supervisor.Reach{Err: rest, Cure: "systemctl status docker"}
 	case "plugin":

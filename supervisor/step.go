@@ -14,6 +14,7 @@ const (
 	firstPause = time.Second      // between two tries; each pause is twice the one before
 	lastPause  = time.Minute
 	flushPause = 5 * time.Second
+	reading    = 30 * time.Second // for compose to read the project, on a machine that has just started
 )
 
 // Step returns the recovery as it is after the observation, and what is to be done. It reads no clock and does no I/O.
@@ -77,9 +78,10 @@ func (s *step) begin() {
 	}
 }
 
-// known says whether it is known which services there are, and how they are.
+// known says whether it is known which services there are, and how they are. What the containers tell while the project cannot be read has no order and no
+// door: it has to do only where the project was given time to be read.
 func (s *step) known() bool {
-	return s.o.Docker.OK() && (s.o.Project.OK() || len(s.o.Services) > 0)
+	return s.o.Docker.OK() && (s.o.Project.OK() || len(s.o.Services) > 0 && s.o.Now.Sub(s.r.Began) >= reading)
 }
 
 // look puts the services into their order, and finds the volumes that they need.

@@ -24,6 +24,7 @@ type world struct {
 	stubborn int    // reloads that do not help
 	hopeless bool   // not even a restart helps
 	deaf     bool   // nobody can be told
+	labels   bool   // while the project cannot be read, the containers tell which services there are
 	told     int
 	trace    func(format string, args ...any)
 }
@@ -141,13 +142,16 @@ func (w *world) seen() supervisor.Observation {
 	if w.plugin.OK() {
 		o.Volumes = slices.Clone(w.volumes)
 	}
-	if !w.docker.OK() || !w.project.OK() {
+	if !w.docker.OK() || !w.project.OK() && !w.labels {
 		return o
 	}
 	for _, s := range w.services {
 		v := s.Service
 		v.Ready = mooring.FactOf(w.ready(s))
 		v.Stopped = mooring.Unknown
+		if !w.project.OK() {
+			v.After, v.Entry, v.Cache = nil, false, false
+		}
 		if s.seen && s.State != supervisor.Running {
 			v.Stopped = mooring.FactOf(s.manual)
 		}
