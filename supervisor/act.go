@@ -74,9 +74,12 @@ func (s *Supervisor) do(ctx context.Context, a Action, r Recovery) (Answer, erro
 
 // logAction writes a line for each action but the questions, of which there are many.
 func (s *Supervisor) logAction(r Recovery, o Outcome, err error) {
-	log := s.Log.With("recovery", r.ID, "phase", r.Phase, "op", o.Verb, "service", o.Service, "took", o.At.Sub(o.Began))
+	log := s.Log.With("recovery", r.ID, "phase", r.Phase, "op", o.Verb, "took", o.At.Sub(o.Began))
+	if o.Service != "" {
+		log = log.With("service", o.Service)
+	}
 	switch {
-	case o.Verb == Ask:
+	case o.Verb == Ask, o.Verb == Notify && s.Notifier == nil:
 	case err != nil:
 		log.Warn("act", "err", err)
 	default:
