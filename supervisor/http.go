@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 
 	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/internal/admin"
@@ -47,6 +48,8 @@ func (s *Supervisor) report(id string) (admin.Recovery, error) {
 // stack returns how the stack is doing.
 func (s *Supervisor) stack() admin.Stack {
 	r := s.Recovery()
+	r.Services = slices.Clone(r.Services)
+	slices.SortStableFunc(r.Services, func(a, b Track) int { return a.Place - b.Place })
 	st := admin.Stack{
 		Version: s.Version, Configured: s.Stack != nil, Recovery: r.ID, Phase: string(r.Phase), Since: r.Since, Waits: append([]string{}, r.Waits...),
 		Services: servicesOf(r), Doors: doorsOf(r), Conditions: append([]admin.Condition{}, r.Conditions...),
@@ -56,6 +59,7 @@ func (s *Supervisor) stack() admin.Stack {
 	}
 	s.mu.Lock()
 	trouble := s.trouble
+	st.Looked = s.looked
 	s.mu.Unlock()
 	if trouble != nil {
 		st.Conditions = append(st.Conditions, admin.Condition{

@@ -66,7 +66,8 @@ type Supervisor struct {
 
 	mu      sync.Mutex
 	now     Recovery
-	trouble error // the journal or a report could not be written
+	looked  time.Time // when what now says was seen; zero: in an earlier life
+	trouble error     // the journal or a report could not be written
 }
 
 // end is how an action ended, or what the witness told.
@@ -164,7 +165,7 @@ func (s *Supervisor) resume() {
 	if rep, err := s.Reports.Find(last.ID); err == nil {
 		s.saved = rep
 	}
-	s.publish(last)
+	s.publish(last, time.Time{})
 }
 
 // turn is one turn of the loop: observe, step, write the journal, act. It returns how long the next one may wait.
@@ -176,7 +177,7 @@ func (s *Supervisor) turn(ctx context.Context, heard told) time.Duration {
 	o.Ended, o.Evidence, o.Heal, o.Up = heard.ended, heard.evidence, heard.heal || heard.up, heard.up
 	last := s.Recovery()
 	r, actions := Step(last, o, s.Limits)
-	s.record(last, r)
+	s.record(last, r, o.Now)
 	for _, a := range actions {
 		s.begin(ctx, a, r)
 	}
@@ -205,7 +206,7 @@ func (s *Supervisor) observe(ctx context.Context) Observation {
 }
 
 // record writes down what has changed, for the next supervisor, for people, and for whoever asks. A disk that is full does not keep the stack down.
-func (s *Supervisor) record(last, r Recovery) {
+func (s *Supervisor) record(last, r Recovery, looked time.Time) {
 	trouble := s.Journal.Write(r)
 	if trouble == nil && s.Journal.Marked() != "" {
 		trouble = s.Journal.Unmark()
@@ -233,7 +234,7 @@ func (s *Supervisor) record(last, r Recovery) {
 	if trouble != nil && before == nil {
 		s.Log.Error("write down", "err", trouble)
 	}
-	s.publish(r)
+	s.publish(r, looked)
 	s.logChanges(last, r)
 }
 
@@ -268,10 +269,10 @@ func (s *Supervisor) Recovery() Recovery {
 	return s.now
 }
 
-func (s *Supervisor) publish(r Recovery) {
+func (s *Supervisor) publish(r Recovery, looked time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.now = r
+	s.now, s.looked = r, looked
 }
 
 // MarkShutdown records that the machine is about to be shut down in order. It is called after Run.

@@ -345,13 +345,28 @@ func TestAPersonIsHeard(t *testing.T) {
 		if st.Phase != "settled" || len(st.Conditions) != 1 || st.Conditions[0].Code != "service-blocked" || !st.Configured || st.Version != "v1" {
 			t.Errorf("stack: got %+v", st)
 		}
+		var order []string
+		why := make(map[string]string)
+		for _, v := range st.Services {
+			order = append(order, v.Name)
+			if !v.Ready {
+				why[v.Name] = v.Why
+			}
+		}
+		if got := strings.Join(order, " "); got != "log postgresql redis registry core jobservice proxy" {
+			t.Errorf("order of the start: got %s, want the proxy last", got)
+		}
+		if want := "volume d of postgresql is damaged: it is broken"; len(why) != 4 || why["postgresql"] != want || why["proxy"] != want {
+			t.Errorf("why: got %v, want four services that wait for the volume", why)
+		}
+		asked := st.Looked
 		s.with(func(w *world) { w.volume("d").State = supervisor.VolumePresent })
 		if code := l.ask(http.MethodPost, admin.HealPath, `{"stopped":true}`, &st); code != http.StatusOK {
 			t.Errorf("heal: got %d", code)
 		}
 		pass(time.Minute)
 		l.ask(http.MethodGet, admin.StackPath, "", &st)
-		if len(st.Conditions) != 0 || !st.Doors.Right {
+		if len(st.Conditions) != 0 || !st.Doors.Right || !st.Looked.After(asked) {
 			t.Errorf("healed: got %+v", st)
 		}
 		var problem admin.Problem

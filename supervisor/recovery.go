@@ -87,6 +87,8 @@ type Track struct {
 	Next     time.Time      `json:"next,omitzero"`       // not to be tried before
 	GaveUp   bool           `json:"gave_up,omitempty"`
 	Err      string         `json:"err,omitempty"` // of the last try
+	Why      string         `json:"why,omitempty"` // why it is not ready, for a person
+	Place    int            `json:"place"`         // in the order of the start
 }
 
 // Doors is what is remembered of the stack's doors.

@@ -34,7 +34,8 @@ func servicesOf(r Recovery) []admin.Service {
 	services := []admin.Service{}
 	for _, t := range r.Services {
 		services = append(services, admin.Service{
-			Name: string(t.Name), State: string(t.State), Ready: t.Ready, ReadyAt: t.ReadyAt, Stopped: t.Stopped, Tries: t.Tries, GaveUp: t.GaveUp, Error: t.Err,
+			Name: string(t.Name), State: string(t.State), Ready: t.Ready, ReadyAt: t.ReadyAt, Stopped: t.Stopped, Tries: t.Tries, GaveUp: t.GaveUp, Blocked: t.Blocked,
+			Why: t.Why, Error: t.Err,
 		})
 	}
 	return services

@@ -34,6 +34,7 @@ func Step(r Recovery, o Observation, l Limits) (Recovery, []Action) {
 	s.advance()
 	s.mend()
 	s.mindDoors()
+	s.explain()
 	s.r.Conditions = s.conditions()
 	s.tell(before)
 	return s.r, s.actions

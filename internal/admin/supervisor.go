@@ -36,10 +36,11 @@ type Stack struct {
 	Recovery   string      `json:"recovery"` // the ID of the last one
 	Phase      string      `json:"phase"`    // fencing, attaching, starting, verifying, settled, failed
 	Since      time.Time   `json:"since,omitzero"`
-	Waits      []string    `json:"waits"` // what the phase waits for
-	Services   []Service   `json:"services"`
+	Waits      []string    `json:"waits"`    // what the phase waits for
+	Services   []Service   `json:"services"` // in the order of their start
 	Doors      Doors       `json:"doors"`
 	Conditions []Condition `json:"conditions"`
+	Looked     time.Time   `json:"looked,omitzero"` // when what is told here was seen
 }
 
 // Heal asks that everything be tried again that was given up.
@@ -56,6 +57,8 @@ type Service struct {
 	Stopped bool      `json:"stopped"`           // by a person
 	Tries   int       `json:"tries"`             // to start it, since it was last well for long
 	GaveUp  bool      `json:"gave_up"`           // nothing is tried any more
+	Blocked bool      `json:"blocked"`           // its disks or directories, or those of a service that it depends on, are not in order
+	Why     string    `json:"why,omitempty"`     // why it is not ready
 	Error   string    `json:"error,omitempty"`   // of the last try
 }
 
