@@ -50,6 +50,7 @@ func (d *Driver) AdminHandler(about About) http.Handler {
 	})
 	mux.HandleFunc("GET "+admin.RestartsPath, d.serveRestarts)
 	mux.HandleFunc(admin.ReleasePattern, d.serveRelease)
+	mux.HandleFunc("POST "+admin.ResetPath, d.serveReset)
 	mux.HandleFunc("POST "+admin.RebuildPath, func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, fmt.Errorf("rebuild the ledger: it can be read, and is not made anew: %w", mooring.ErrExists))
 	})

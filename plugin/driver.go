@@ -30,6 +30,7 @@ type Parts struct {
 	Sidecars   Sidecars
 	Attacher   Attacher
 	Releaser   Releaser
+	Resetter   Resetter
 	Guest      Guest
 	Devices    Devices
 	Containers Containers

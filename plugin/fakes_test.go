@@ -192,6 +192,18 @@ func (w *world) Release(_ context.Context, vol mooring.Volume, from string) (boo
 	return true, nil
 }
 
+func (w *world) Reset(_ context.Context, instance string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.call("reset"); err != nil {
+		return err
+	}
+	if instance != w.instance {
+		return fmt.Errorf("this machine is %s, not %s: %w", w.instance, instance, mooring.ErrInvalid)
+	}
+	return nil
+}
+
 func (w *world) isDead(i ledger.Instance) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -396,7 +408,7 @@ func newRig(t *testing.T, w *world, dir string, change ...func(*plugin.Settings)
 	}
 	log := new(lines)
 	d := plugin.New(plugin.Parts{
-		Disks: w, Sidecars: w, Attacher: w, Releaser: w, Guest: w, Devices: w, Containers: w, Ledger: led, Log: slog.New(slog.NewTextHandler(log, nil)),
+		Disks: w, Sidecars: w, Attacher: w, Releaser: w, Resetter: w, Guest: w, Devices: w, Containers: w, Ledger: led, Log: slog.New(slog.NewTextHandler(log, nil)),
 		Alive: func(i ledger.Instance) bool { return i != ledger.Instance{} && !w.isDead(i) },
 	}, s)
 	return &rig{Driver: d, world: w, ledger: led, log: log}

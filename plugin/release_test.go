@@ -13,6 +13,16 @@ import (
 	"github.com/mooring-sh/mooring/plugin"
 )
 
+// problemOf returns the error that crossed the socket.
+func problemOf(t *testing.T, body []byte) error {
+	t.Helper()
+	var p admin.Problem
+	if err := json.Unmarshal(body, &p); err != nil {
+		t.Fatal(err)
+	}
+	return p.Err()
+}
+
 // release asks for a release as the command does, and returns the answer or the error that crosses the socket.
 func (r *rig) release(t *testing.T, name mooring.Name, body string) (admin.Released, error) {
 	t.Helper()
@@ -20,11 +30,7 @@ func (r *rig) release(t *testing.T, name mooring.Name, body string) (admin.Relea
 	req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, admin.ReleasePath(name), strings.NewReader(body))
 	r.AdminHandler(plugin.About{}).ServeHTTP(rec, req)
 	if rec.Code != http.StatusOK {
-		var p admin.Problem
-		if err := json.Unmarshal(rec.Body.Bytes(), &p); err != nil {
-			t.Fatal(err)
-		}
-		return admin.Released{}, p.Err()
+		return admin.Released{}, problemOf(t, rec.Body.Bytes())
 	}
 	var done admin.Released
 	if err := json.Unmarshal(rec.Body.Bytes(), &done); err != nil {

@@ -156,7 +156,7 @@ func (s *service) about() plugin.About {
 func (s *service) driver(led *ledger.Ledger) *plugin.Driver {
 	moved := led.VM().BIOS != "" && s.vm != "" && !strings.EqualFold(led.VM().BIOS, s.vm)
 	return plugin.New(plugin.Parts{
-		Disks: s.vcenter, Sidecars: s.vcenter, Attacher: s.vcenter, Releaser: s.vcenter,
+		Disks: s.vcenter, Sidecars: s.vcenter, Attacher: s.vcenter, Releaser: s.vcenter, Resetter: s.vcenter,
 		Guest: s.guest, Devices: s.guest, Containers: s.engine, Ledger: led, Alive: plugin.Alive, Warnings: s.vcenter.Warnings,
 		Inspector: s.vcenter, Around: s.around, Log: s.log,
 	}, plugin.Settings{

@@ -19,6 +19,7 @@ type vcenter interface {
 	plugin.Sidecars
 	plugin.Attacher
 	plugin.Releaser
+	plugin.Resetter
 	plugin.Inspector
 	Warnings() []plugin.Warning
 	Close(ctx context.Context) error
@@ -95,6 +96,9 @@ func (u unusable) Detach(context.Context, ...mooring.Volume) error { return u.wh
 func (u unusable) Release(context.Context, mooring.Volume, string) (bool, error) {
 	return false, u.why
 }
+
+// Reset says why vCenter cannot be used.
+func (u unusable) Reset(context.Context, string) error { return u.why }
 
 // Inspect says why vCenter cannot be used.
 func (u unusable) Inspect(context.Context) (mooring.Inspection, error) {

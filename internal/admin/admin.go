@@ -25,6 +25,8 @@ const (
 	StatusPath  = "/v1/status"         // GET: Status
 	DoctorPath  = "/v1/doctor"         // GET: Doctor; asks vCenter
 	RebuildPath = "/v1/ledger/rebuild" // POST: Rebuilt; served only while no generation of the ledger can be read
+	// ResetPath, POST: restarts the machine at once, so that success is hardly ever heard of.
+	ResetPath = "/v1/reset"
 	// RestartsPath, GET: Restarts; asks vCenter for at most ten seconds. Its parameter since is a time as RFC 3339 has it.
 	RestartsPath = "/v1/restarts"
 )

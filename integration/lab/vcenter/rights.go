@@ -22,6 +22,7 @@ const (
 	privAdvanced     = "VirtualMachine.Config.AdvancedConfig"
 	privSettings     = "VirtualMachine.Config.Settings"
 	privPowerOn      = "VirtualMachine.Interact.PowerOn"
+	privReset        = "VirtualMachine.Interact.Reset"
 	privPowerOff     = "VirtualMachine.Interact.PowerOff"
 	privDelete       = "VirtualMachine.Inventory.Delete"
 	privProfileView  = "StorageProfile.View"
@@ -57,8 +58,10 @@ func needs(m *simulator.Method) []string {
 		if req, ok := m.Body.(*types.ReconfigVM_Task); ok {
 			return reconfigNeeds(req.Spec)
 		}
-	case "PowerOnVM_Task", "ResetVM_Task", "PowerOnMultiVM_Task":
+	case "PowerOnVM_Task", "PowerOnMultiVM_Task":
 		return []string{privPowerOn}
+	case "ResetVM_Task":
+		return []string{privReset}
 	case "PowerOffVM_Task", "SuspendVM_Task", "ShutdownGuest":
 		return []string{privPowerOff}
 	case "Destroy_Task", "UnregisterVM":
