@@ -226,6 +226,7 @@ func TestPluginsAccountCanDoItsWorkAndNoMore(t *testing.T) {
 		_, refused["delete a policy"] = s.spbm().DeleteProfile(t.Context(), []pbmtypes.PbmProfileId{{UniqueId: "x"}})
 		refused["power off"] = s.wait(two.PowerOff(t.Context()))
 		refused["power on"] = s.wait(two.PowerOn(t.Context()))
+		refused["reset"] = s.wait(two.Reset(t.Context()))
 		sneaky := add("[vsanDatastore] dockvols/sneaky.vmdk", 1001, new(int32(3)))
 		sneaky.FileOperation = types.VirtualDeviceConfigSpecFileOperationCreate
 		refused["make a disk by reconfiguration"] = s.reconfigure(one, sneaky)
