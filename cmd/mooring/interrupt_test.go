@@ -2,14 +2,19 @@ package main_test
 
 import (
 	"errors"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mooring-sh/mooring/internal/admin"
 )
 
 // A terminal that stays silent after Ctrl-C at the password's prompt is a nuisance, and a script must see that it was an interrupt.
@@ -82,5 +87,51 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 		case <-deadline:
 			t.Fatalf("waited too long for %s", what)
 		}
+	}
+}
+
+// Whoever stops waiting is told that the stack is brought up all the same.
+func TestInterruptLeavesTheSupervisorAtWork(t *testing.T) {
+	dir, err := os.MkdirTemp("", "mooring") //nolint:usetesting // its name is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "supervisor.sock")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan struct{}, 1)
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write([]byte(`{"configured": true, "phase": "starting", "services": [{"name": "core", "state": "created"}]}`))
+		if r.Method == http.MethodGet {
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+		}
+	})}
+	served := make(chan struct{})
+	go func() { _ = server.Serve(listener); close(served) }()
+	t.Cleanup(func() { _ = server.Close(); <-served })
+
+	var stdout, stderr strings.Builder
+	cmd := exec.CommandContext(t.Context(), "mooring", "stack", "heal")
+	cmd.Env = append(os.Environ(), admin.SupervisorSocketEnv+"="+socket)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	err = cmd.Wait()
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 130 || stdout.String() != "" {
+		t.Errorf("got %v, %q, want exit status 130", err, stdout.String())
+	}
+	if !strings.HasSuffix(stderr.String(), "the supervisor goes on: mooring stack ps\nmooring: interrupted\n") {
+		t.Errorf("standard error %q, want that the supervisor goes on", stderr.String())
 	}
 }

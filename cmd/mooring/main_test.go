@@ -34,14 +34,20 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv(admin.SocketEnv, filepath.Join(env.WorkDir, "admin.sock"))
+			env.Setenv(admin.SupervisorSocketEnv, filepath.Join(env.WorkDir, "supervisor.sock"))
+			// What is installed on this machine is not looked for, and times are nobody's.
+			bin, _, _ := strings.Cut(env.Getenv("PATH"), string(filepath.ListSeparator))
+			env.Setenv("PATH", bin)
+			env.Setenv("TZ", "UTC")
 			env.Setenv("VERSION", version.String())
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each command sleeps for a second before it ends
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"plugin":  startPlugin,
-			"status":  exitStatus,
-			"vcenter": startVCenter(new(sync.Mutex)),
+			"plugin":     startPlugin,
+			"supervisor": startSupervisor,
+			"status":     exitStatus,
+			"vcenter":    startVCenter(new(sync.Mutex)),
 		},
 	})
 }
@@ -93,6 +99,8 @@ func startPlugin(ts *testscript.TestScript, neg bool, args []string) {
 		Doctor  json.RawMessage `json:"doctor"`
 		// Claims are the machines that have the disk of every volume: "off", or "silent" where the host does not answer.
 		Claims map[string]string `json:"claims"`
+		// Reset is why the machine cannot be reset; empty: it can.
+		Reset string `json:"reset"`
 	}
 	text := strings.ReplaceAll(ts.ReadFile(args[0]), "$VERSION", ts.Getenv("VERSION"))
 	ts.Check(json.Unmarshal([]byte(text), &answers))
@@ -137,6 +145,20 @@ func startPlugin(ts *testscript.TestScript, neg bool, args []string) {
 		delete(answers.Claims, req.From)
 		_ = json.NewEncoder(w).Encode(admin.Released{Volume: name, From: req.From, Released: has})
 	})
+	mux.HandleFunc("POST "+admin.ResetPath, func(w http.ResponseWriter, _ *http.Request) {
+		if answers.Reset == "" {
+			_, _ = w.Write([]byte("{}"))
+			return
+		}
+		problem, status := admin.ProblemOf(&mooring.HintError{Err: fmt.Errorf("reset this machine: %s: %w", answers.Reset, mooring.ErrInvalid), Hint: "mooring status"})
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(problem)
+	})
+	serve(ts, admin.SocketEnv, mux)
+}
+
+// serve serves a socket, and sets the variable that names it.
+func serve(ts *testscript.TestScript, env string, mux *http.ServeMux) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such page", http.StatusBadGateway) })
 
 	// A socket's path may have 108 bytes, which the script's own directory may well exceed.
@@ -145,7 +167,7 @@ func startPlugin(ts *testscript.TestScript, neg bool, args []string) {
 	socket := filepath.Join(dir, "admin.sock")
 	listener, err := net.Listen("unix", socket)
 	ts.Check(err)
-	ts.Setenv(admin.SocketEnv, socket)
+	ts.Setenv(env, socket)
 	server := &http.Server{Handler: mux} //nolint:gosec // the only client is the script
 	served := make(chan struct{})
 	go func() { _ = server.Serve(listener); close(served) }()
