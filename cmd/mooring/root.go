@@ -43,7 +43,7 @@ func newRoot() *cobra.Command {
 	root.SilenceUsage = true
 	root.SetVersionTemplate("mooring {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%v", err) })
-	root.AddCommand(newPolicy(), newVolume(), newStack(), newRecovery(), newStatus(), newDoctor(), newLedger(), newVersion(), newManual())
+	root.AddCommand(newPolicy(), newVolume(), newStack(), newRecovery(), newDrill(), newStatus(), newDoctor(), newLedger(), newVersion(), newManual())
 	return root
 }
 
