@@ -16,6 +16,9 @@ import (
 // Volume is volume, for the tests.
 func Volume(v admin.View) supervisor.Volume { return volume(v) }
 
+// NewNotifier is newNotifier, for the tests.
+func NewNotifier(cfg config.Notify) (supervisor.Notifier, error) { return newNotifier(cfg) }
+
 // ThisBoot is thisBoot, for the tests.
 func ThisBoot(proc string) (mooring.BootID, time.Time, error) { return thisBoot(proc) }
 

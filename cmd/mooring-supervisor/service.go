@@ -49,10 +49,14 @@ func newService(cfg config.Supervisor, broken error, log *slog.Logger) (*service
 	if err != nil {
 		return nil, errors.Join(err, p.close())
 	}
-	wrong := wrongConfiguration(errors.Join(broken, unusable))
+	notifier, untold := newNotifier(cfg.Notify)
+	if untold != nil {
+		log.Error("not everybody can be told", "err", untold)
+	}
+	wrong := wrongConfiguration(errors.Join(broken, unusable, untold))
 	driver := newPlugin(cfg.PluginAdminSocket)
 	parts := supervisor.Parts{
-		Stack: p.stack, Volumes: driver, Witness: driver, Journal: journal, Log: log,
+		Stack: p.stack, Volumes: driver, Witness: driver, Notifier: notifier, Journal: journal, Log: log,
 		Reports:  supervisor.Reports{Dir: filepath.Join(cfg.StateDir, "recoveries"), Keep: cfg.KeepReports},
 		Warnings: func() []admin.Condition { return append(wrong, p.warnings()...) },
 	}

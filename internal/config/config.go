@@ -183,12 +183,9 @@ func (v VCenter) Password() (string, error) {
 }
 
 func password(key, file string) (string, error) {
-	if !filepath.IsAbs(file) {
-		dir := os.Getenv("CREDENTIALS_DIRECTORY")
-		if dir == "" {
-			return "", fmt.Errorf("%s %q: want an absolute path, or a credential that systemd passes: %w", key, file, mooring.ErrInvalid)
-		}
-		file = filepath.Join(dir, file)
+	file, err := credential(key, file)
+	if err != nil {
+		return "", err
 	}
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -199,4 +196,16 @@ func password(key, file string) (string, error) {
 		return "", fmt.Errorf("%s: %s is empty: %w", key, file, mooring.ErrInvalid)
 	}
 	return secret, nil
+}
+
+// credential returns the absolute path of a file that a key names.
+func credential(key, file string) (string, error) {
+	if filepath.IsAbs(file) {
+		return file, nil
+	}
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	if dir == "" {
+		return "", fmt.Errorf("%s %q: want an absolute path, or a credential that systemd passes: %w", key, file, mooring.ErrInvalid)
+	}
+	return filepath.Join(dir, file), nil
 }

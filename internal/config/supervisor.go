@@ -17,6 +17,7 @@ type Supervisor struct {
 	Stack  Stack  `mapstructure:"stack"`
 	Verify Verify `mapstructure:"verify"`
 	Limits Limits `mapstructure:"limits"`
+	Notify Notify `mapstructure:"notify"`
 	// StateDir holds the supervisor's journal and the reports.
 	StateDir string `mapstructure:"state_dir"`
 	// KeepReports is how many reports are kept.
@@ -87,6 +88,11 @@ func supervisorDefaults() map[string]any {
 		"limits.starting":       "10m",
 		"limits.verifying":      "2m",
 		"limits.tries":          10,
+		"notify.webhooks":       []any{},
+		"notify.commands":       []any{},
+		"notify.mail_to":        []string{},
+		"notify.mail_from":      "",
+		"notify.sendmail":       "/usr/sbin/sendmail",
 		"state_dir":             "/var/lib/mooring/supervisor",
 		"keep_reports":          20,
 		"docker_host":           "unix:///run/docker.sock",

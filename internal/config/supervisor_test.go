@@ -63,3 +63,49 @@ func TestSupervisorRefuses(t *testing.T) {
 		}
 	}
 }
+
+// Who is told is a list: of each kind as many as somebody wants. What is misspelt in an entry is refused as it is anywhere.
+func TestSupervisorKnowsWhomToTell(t *testing.T) {
+	c, err := loadSupervisor(t, `notify:
+  webhooks:
+  - {url: "https://chat.example/x", timeout: 5s}
+  - {url_file: /etc/mooring/hook, header: Authorization, header_file: token, ca_file: /etc/ca.pem}
+  commands:
+  - {argv: [/usr/local/bin/tell, --to, 42], limit: 20s}
+  mail_to: [ops@example.com, boss@example.com]
+`)
+	n := c.Notify
+	if err != nil || len(n.Webhooks) != 2 || n.Webhooks[0].Timeout != 5*time.Second || n.Webhooks[1].HeaderFile != "token" ||
+		len(n.Commands) != 1 || n.Commands[0].Argv[2] != "42" || n.Commands[0].Limit != 20*time.Second || len(n.MailTo) != 2 || n.Sendmail != "/usr/sbin/sendmail" {
+		t.Errorf("got %+v, %v", n, err)
+	}
+	if _, err := loadSupervisor(t, "notify: {webhooks: [{uri: x}]}\n"); !errors.Is(err, mooring.ErrInvalid) || !strings.Contains(err.Error(), "uri") {
+		t.Errorf("misspelt: got %v, want ErrInvalid naming it", err)
+	}
+}
+
+// A webhook's URL may be a secret, so that it may lie in a file of its own; and no error shows it.
+func TestSecretsOfAWebhook(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"hook": "https://chat.example/hunter2\n", "empty": "\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	url, file, err := config.Webhook{URLFile: "hook", HeaderFile: "token"}.Secrets()
+	if err != nil || url != "https://chat.example/hunter2" || file != filepath.Join(dir, "token") {
+		t.Errorf("got %q, %q, %v", url, file, err)
+	}
+	for name, w := range map[string]config.Webhook{
+		"both": {URL: "https://chat.example/hunter2", URLFile: "hook"}, "none there": {URLFile: "nothing"}, "empty": {URLFile: "empty"},
+	} {
+		if _, _, err := w.Secrets(); !errors.Is(err, mooring.ErrInvalid) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: got %v, want ErrInvalid without the secret", name, err)
+		}
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", "")
+	if _, _, err := (config.Webhook{URL: "https://x", HeaderFile: "token"}).Secrets(); !errors.Is(err, mooring.ErrInvalid) {
+		t.Errorf("no credentials: got %v, want ErrInvalid", err)
+	}
+}

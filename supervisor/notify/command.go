@@ -30,6 +30,8 @@ type Command struct {
 	Argv []string
 	// Limit is after what time the program is killed, with all that it has started. Zero: 30 s.
 	Limit time.Duration
+	// Apart has systemd run the program as a unit of its own: what the supervisor's unit takes away from the supervisor, others' programs may need.
+	Apart bool
 }
 
 // Name is the program's.
@@ -61,11 +63,24 @@ func (c Command) Send(ctx context.Context, m Message) error {
 	if err != nil {
 		return err
 	}
-	return run(ctx, c.Argv, append(stdin, '\n'), cmp.Or(c.Limit, commandLimit))
+	return run(ctx, c.Argv, append(stdin, '\n'), cmp.Or(c.Limit, commandLimit), c.Apart)
+}
+
+// apart returns the command with which systemd runs argv, and kills it after the limit. It is not told what the unit is for by argv, which
+// may hold secrets and would be in the log.
+func apart(argv []string, limit time.Duration) []string {
+	return append([]string{
+		"systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--description=Mooring tells how a recovery ended",
+		fmt.Sprintf("--property=RuntimeMaxSec=%dms", limit.Milliseconds()), "--property=KillSignal=SIGKILL", "--",
+	}, argv...)
 }
 
 // run runs a program to its end, or to that of the limit.
-func run(ctx context.Context, argv []string, stdin []byte, limit time.Duration) error {
+func run(ctx context.Context, argv []string, stdin []byte, limit time.Duration, alone bool) error {
+	if alone {
+		argv = apart(argv, limit)
+		limit += pipeLimit // systemd is the first to kill
+	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var said tail

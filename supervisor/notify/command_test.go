@@ -123,3 +123,23 @@ func TestCommandThatIsNotThere(t *testing.T) {
 		wantError(t, err, "")
 	}
 }
+
+// Under systemd the program is run by systemd, which is told the limit and not what is in the arguments; its end is the program's.
+func TestCommandThatIsRunApart(t *testing.T) {
+	bin := t.TempDir()
+	script := "#!/bin/sh\nwhile [ \"$1\" != -- ]; do echo \"$1\" >>" + bin + "/said; shift; done; shift; exec \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(bin, "systemd-run"), []byte(script), 0o700); err != nil { //nolint:gosec // it is executed
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	c, dir := sh(t, `cat >"$0/got"; echo "no $0" >&2; exit 7`)
+	c.Apart, c.Limit = true, 20*time.Second
+	wantError(t, c.Send(t.Context(), notify.Message{Subject: "s"}), "exit status 7: no ")
+	if got, err := os.ReadFile(filepath.Join(dir, "got")); err != nil || !strings.Contains(string(got), `"subject":"s"`) {
+		t.Errorf("got %s, %v, want the message", got, err)
+	}
+	said, err := os.ReadFile(filepath.Join(bin, "said"))
+	if err != nil || strings.Contains(string(said), hidden) || !strings.Contains(string(said), "--property=RuntimeMaxSec=20000ms\n") || !strings.Contains(string(said), "--pipe\n") {
+		t.Errorf("said to systemd: %s, %v", said, err)
+	}
+}

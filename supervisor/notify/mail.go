@@ -28,6 +28,8 @@ type Mail struct {
 	Sendmail string
 	// Limit is after what time the agent's command is killed. Zero: 30 s.
 	Limit time.Duration
+	// Apart is as [Command]'s.
+	Apart bool
 }
 
 // Name is those to whom it goes.
@@ -79,7 +81,7 @@ func (m Mail) Send(ctx context.Context, msg Message) error {
 	if err != nil {
 		return err
 	}
-	return run(ctx, []string{cmp.Or(m.Sendmail, Sendmail), "-t", "-oi"}, text, cmp.Or(m.Limit, commandLimit))
+	return run(ctx, []string{cmp.Or(m.Sendmail, Sendmail), "-t", "-oi"}, text, cmp.Or(m.Limit, commandLimit), m.Apart)
 }
 
 // compose writes the mail as RFC 5322 and 2045 have it, but with the line ends that sendmail reads.
