@@ -5,6 +5,7 @@ package main_test
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -118,5 +119,78 @@ func interrupted(t *testing.T, up []string, dir string) {
 	}
 	if left := machinesOf(t, dir); len(left) != 0 {
 		t.Errorf("interrupted up: QEMUs %v are left", left)
+	}
+}
+
+// sleeper is a program that does nothing for ever: an image of nothing else is a service.
+const sleeper = `package main
+
+import "time"
+
+func main() { time.Sleep(1<<63 - 1) }
+`
+
+// made builds the package and the sleeper.
+func made(t *testing.T) (deb, program string) {
+	t.Helper()
+	dir := t.TempDir()
+	source := filepath.Join(dir, "main.go")
+	if err := os.WriteFile(source, []byte(sleeper), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program = filepath.Join(dir, "sleeper")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, source)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	pack := exec.CommandContext(t.Context(), "go", "run", "./packaging", "-out", dir, "-version", "0.0.0~drill", "-arch", "amd64", "-kind", "deb")
+	pack.Dir = filepath.Join("..", "..")
+	pack.Stderr = t.Output()
+	out, err := pack.Output()
+	if err != nil {
+		t.Fatalf("make the package: %v", err)
+	}
+	return strings.TrimSpace(string(out)), program
+}
+
+// A drill as a person does it: the machine's host dies, HA restarts the machine, its supervisor brings the stack back, and the report from inside is printed.
+func TestDrillOfAMachine(t *testing.T) {
+	needRoot(t)
+	deb, program := made(t)
+	dir := state(t)
+	if status, _, errs := run(t, "up", "--state", dir, "--guest", "qemu", "--vms", "1", "--hosts", "2", "--time-scale", "10", "--package", deb); status != 0 {
+		t.Fatalf("up: got status %d, %s", status, errs)
+	}
+	t.Cleanup(func() {
+		if s, _, errs := run(t, "down", "--state", dir); s != 0 {
+			t.Errorf("down: %s", errs)
+		}
+	})
+	binary, err := os.Open(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = binary.Close() }()
+	c, _, complaints := command(t, "vm", "exec", "docker1", "--state", dir, "--", "sh", "-ec", `
+mkdir -p /srv/stack /tmp/image; cat >/tmp/image/sleeper; chmod 755 /tmp/image/sleeper
+tar -C /tmp/image -c sleeper | docker import --change 'ENTRYPOINT ["/sleeper"]' - sleeper
+printf 'services:\n  web: {image: sleeper, restart: always}\n  job: {image: sleeper, restart: always, depends_on: [web]}\n' >/srv/stack/docker-compose.yml
+printf 'stack: {directory: /srv/stack, entry: none}\n' >/etc/mooring/supervisor.yaml
+systemctl restart mooring-supervisor
+mooring stack up --timeout 5m
+sync`)
+	c.Stdin = binary
+	if err := c.Run(); err != nil {
+		t.Fatalf("make a stack: %v\n%s", err, complaints)
+	}
+	status, out, errs := run(t, "drill", "docker1", "--state", dir)
+	for _, want := range []string{"settled\n", "The machine ended without a shutdown", "Everything is back (services: 2, volumes: 0)", "\nTIMELINE\n", "not running"} {
+		if status != 0 || !strings.Contains(out, want) {
+			t.Errorf("drill: got status %d, %s\n%s, want %q", status, out, errs, want)
+		}
+	}
+	if status, out, _ := run(t, "host", "ls", "--state", dir); status != 0 || strings.Count(out, "docker1") != 1 {
+		t.Errorf("host ls: got status %d, %s, want docker1 on one host", status, out)
 	}
 }

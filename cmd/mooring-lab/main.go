@@ -88,6 +88,6 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &mooring.HintError{Err: fmt.Errorf("%w: %w", err, mooring.ErrInvalid), Hint: cmd.CommandPath() + " --help"}
 	})
-	root.AddCommand(newRun(), newUp(), newServe(), newDown(), newStatus(), newVCenter(), newPlugin(), newMachine(), newHost(), newDisk(), newEvents())
+	root.AddCommand(newRun(), newUp(), newServe(), newDown(), newStatus(), newVCenter(), newPlugin(), newMachine(), newHost(), newDrill(), newDisk(), newEvents())
 	return root
 }

@@ -171,6 +171,7 @@ func TestBackgroundLab(t *testing.T) {
 		{[]string{"vm", "poweroff"}, 2},
 		{[]string{"vm", "freeze", lab.ThisVM}, 2},
 		{[]string{"vm", "console", lab.ThisVM}, 2},
+		{[]string{"drill", lab.ThisVM}, 2},
 		{[]string{"host", "maintenance", "esx3.lab"}, 0},
 		{[]string{"host", "maintenance", "esx3.lab", "off"}, 0},
 		{[]string{"host", "maintenance", "esx3.lab", "perhaps"}, 2},
