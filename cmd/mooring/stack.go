@@ -104,13 +104,17 @@ func askStack(ctx context.Context, client *adminClient) (admin.Stack, error) {
 	if err := client.get(ctx, admin.StackPath, &st); err != nil {
 		return st, err
 	}
-	if !st.Configured {
-		return st, &mooring.HintError{
-			Err:  fmt.Errorf("the supervisor looks after no stack: %w", mooring.ErrNotFound),
-			Hint: "name its directory in /etc/mooring/supervisor.yaml, then: systemctl restart mooring-supervisor",
+	if st.Configured {
+		return st, nil
+	}
+	why, cure := mooring.ErrNotFound, "name its directory in /etc/mooring/supervisor.yaml, then: systemctl restart mooring-supervisor"
+	for _, c := range st.Conditions {
+		if c.Severity == admin.Failing { // as of a stack that is named and cannot be had
+			why, cure = fmt.Errorf("%s: %w", c.Text, why), c.Cure
+			break
 		}
 	}
-	return st, nil
+	return st, &mooring.HintError{Err: fmt.Errorf("the supervisor looks after no stack: %w", why), Hint: cure}
 }
 
 const stackPause = time.Second // between two questions
