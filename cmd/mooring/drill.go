@@ -16,15 +16,14 @@ const drillHelp = `Reset this virtual machine, to see whether its stack comes ba
 containers die where they are, and what they had not yet written to disk is lost, as when a host dies. Everybody who uses the stack
 notices. It takes as long as a boot and the start of the stack; afterwards mooring recovery show last says how it went.
 
-It is refused while a recovery is under way, and while the plugin has no ledger in order.
+It is refused while a recovery is under way, and while the plugin has no ledger in order. The plugin's account in vCenter needs the
+privilege VirtualMachine.Interact.Reset on this machine, which nothing else needs.
 
 A RESET IS NO FAILOVER
-  The machine stays on its host, and vSphere HA takes no part. Not exercised are: that HA notices a dead host and has room for the machine on
-  another one; that the disks' locks, which the dead host leaves behind, are waited for; that vSAN or the datastore serves the disks while a host
-  is missing; that another machine has taken a volume meanwhile. For those, cut the power of a host that runs nothing that may not
-  stop, while the machine is on it. In the lab, where hosts are free, mooring-lab drill does that.
-
-The plugin's account in vCenter needs the privilege VirtualMachine.Interact.Reset on this machine, which nothing else needs.`
+The machine stays on its host, and vSphere HA takes no part. Not exercised are: that HA notices a dead host and has room for the machine on
+another one; that the disks' locks, which the dead host leaves behind, are waited for; that vSAN or the datastore serves the disks while a
+host is missing; that another machine has taken a volume meanwhile. For those, cut the power of a host that runs nothing that may not
+stop, while the machine is on it. In the lab, where hosts are free, mooring-lab drill does that.`
 
 func newDrill() *cobra.Command {
 	cmd := &cobra.Command{

@@ -78,7 +78,7 @@ func page(cmd *cobra.Command) string {
 	for up := cmd.Parent(); up != nil; up = up.Parent() {
 		fmt.Fprintf(&p, ".BR %s (1),\n", escape(pageName(up)))
 	}
-	p.WriteString(".BR mooring\\-plugin (8),\n.BR mooring.yaml (5)\n")
+	p.WriteString(".BR mooring\\-plugin (8),\n.BR mooring\\-supervisor (8),\n.BR mooring.yaml (5),\n.BR supervisor.yaml (5)\n")
 	return p.String()
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -63,15 +64,11 @@ const barWidth = 20
 func (p *progress) draw(st admin.Stack) {
 	all := max(wanted(st), 1)
 	full := barWidth * ready(st) / all
-	line := fmt.Sprintf("%s [%s%s] %d/%d %s", offset(time.Since(p.began)), strings.Repeat("#", full), strings.Repeat(".", barWidth-full), ready(st), all, cell(st.Phase))
-	for _, s := range st.Services {
-		if !s.Ready && !s.Stopped {
-			line += ": " + cell(s.Name)
-			if s.Why != "" {
-				line += ": " + cell(s.Why)
-			}
-			break
-		}
+	bar := strings.Repeat("#", full) + strings.Repeat(".", barWidth-full)
+	line := fmt.Sprintf("%s [%s] %d/%d %s", offset(time.Since(p.began)), bar, ready(st), all, cell(st.Phase))
+	i := slices.IndexFunc(st.Services, func(s admin.Service) bool { return !s.Ready && !s.Stopped })
+	if i >= 0 {
+		line += strings.TrimSuffix(": "+cell(st.Services[i].Name+": "+st.Services[i].Why), ": ")
 	}
 	if utf8.RuneCountInString(line) >= p.width {
 		line = string([]rune(line)[:max(p.width-1, 0)])
