@@ -81,7 +81,7 @@ func run(ctx context.Context, argv []string, stdin []byte, limit time.Duration, 
 		argv = apart(argv, limit)
 		limit += pipeLimit // systemd is the first to kill
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done after %s", limit))
 	defer cancel()
 	var said tail
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // the administrator names it
@@ -95,7 +95,7 @@ func run(ctx context.Context, argv []string, stdin []byte, limit time.Duration, 
 	case err == nil, errors.Is(err, exec.ErrWaitDelay): // it has ended well, and left something running
 		return nil
 	case ctx.Err() != nil:
-		return fmt.Errorf("not done after %s, and killed: %w", limit, context.Cause(ctx))
+		return fmt.Errorf("killed: %w", context.Cause(ctx))
 	}
 	if p, ok := errors.AsType[*os.PathError](err); ok {
 		err = p.Err // the rest is its path
