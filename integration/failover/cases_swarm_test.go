@@ -17,7 +17,8 @@ func swarmCases() []scenario {
 				s.swarm()
 				v := s.plan(one, "svc", "ext4")
 				s.sh(two, v.create())
-				v.labels = nil // another dockerd's: each keeps its own
+				v.labels = nil  // another dockerd's: each keeps its own
+				s.known(one, v) // swarm gives tasks only to nodes whose dockerd has spoken to the driver since it started (docs/install.md)
 				s.service(v, 1, "--constraint node.hostname!=nowhere")
 				s.more(v, 10)
 			},
