@@ -61,6 +61,12 @@ func (d *dockerd) start(t *testing.T) {
 		t.Fatalf("start dockerd: %v", err)
 	}
 	d.running = true
+	defer func() {
+		if t.Failed() {
+			said, err := os.ReadFile(d.log.Name())
+			t.Logf("dockerd says (%v):\n%s", err, said)
+		}
+	}()
 	until(t, "dockerd answers", func() bool { return exec.Command("docker", "version").Run() == nil })
 }
 
