@@ -60,7 +60,7 @@ deadcode: ## functions that no binary reaches (before a release)
 # The tests of integration/ run in a network namespace of their own, where nothing can be downloaded: so all that they build is
 # there before.
 .PHONY: test
-test: setup build ## all tests that need no virtual machine (under 10 minutes on 2 cores)
+test: setup build ## all tests that need no virtual machine
 	@$(GOLANGCI) version >/dev/null
 ifeq ($(ROOT),)
 	$(STACK_IMAGES)
