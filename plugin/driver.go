@@ -99,6 +99,7 @@ func New(p Parts, s Settings) *Driver {
 		stopping:  make(chan struct{}),
 	}
 	d.behind.Store(s.Behind)
+	d.work.Add(1) // until Run ends, so that no request begins work from nothing while that is waited for
 	return d
 }
 

@@ -214,5 +214,6 @@ func (d *Driver) Run(ctx context.Context) {
 	loops.Go(func() { d.fetchLoop(ctx) })
 	loops.Wait()
 	close(d.stopping)
+	d.work.Done() // what New added
 	d.work.Wait()
 }
