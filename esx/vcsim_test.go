@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -114,12 +115,13 @@ func newSession(t *testing.T, a esx.Account) *esx.Session {
 	return s
 }
 
-// machines returns all virtual machines.
+// machines returns all virtual machines, by their references: the simulator's own order is another each time.
 func (v *vcsim) machines() []*simulator.VirtualMachine {
 	var list []*simulator.VirtualMachine
 	for _, e := range v.model.Map().All("VirtualMachine") {
 		list = append(list, e.(*simulator.VirtualMachine))
 	}
+	slices.SortFunc(list, func(a, b *simulator.VirtualMachine) int { return strings.Compare(a.Self.Value, b.Self.Value) })
 	return list
 }
 

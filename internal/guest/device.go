@@ -62,7 +62,8 @@ func (g *Guest) Settled() bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// numbers returns the disks that the guest sees by their devices' numbers.
+// numbers returns the disks that the guest sees by their devices' numbers. A link that is left over from the disk that had the device's name before
+// is not believed where the device itself tells whose it is.
 func (g *Guest) numbers() (map[number]mooring.DiskID, error) {
 	links, err := os.ReadDir(g.cfg.ByID)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -78,8 +79,12 @@ func (g *Guest) numbers() (map[number]mooring.DiskID, error) {
 		if err != nil || id.WWN() != link.Name() {
 			continue // a partition, or not one of vSphere's
 		}
-		// A link that leads nowhere is of a disk that is just going.
-		if n, err := blockDevice(filepath.Join(g.cfg.ByID, link.Name())); err == nil {
+		path := filepath.Join(g.cfg.ByID, link.Name())
+		n, err := blockDevice(path)
+		if err != nil {
+			continue // it leads nowhere: of a disk that is just going
+		}
+		if g.sameIdentity(path, n, id) == nil {
 			disks[n] = id
 		}
 	}

@@ -72,17 +72,17 @@ func mountAt(dir string) (Mount, error) {
 // ours reports whether m is the whole filesystem of the volume's disk. A disk that the guest no longer sees cannot be compared:
 // its mount is ours unless the device has become another disk's.
 func (g *Guest) ours(m Mount, vol mooring.Volume) (bool, error) {
-	disks, err := g.numbers()
+	dev, err := g.find(vol.Disk)
+	if errors.Is(err, mooring.ErrNotFound) {
+		disks, err := g.numbers()
+		_, known := disks[m.device]
+		return !known && m.root == "/", err
+	}
 	if err != nil {
 		return false, err
 	}
-	id, known := disks[m.device]
-	if _, err := g.find(vol.Disk); err == nil {
-		return id == vol.Disk && m.root == "/", nil
-	} else if !errors.Is(err, mooring.ErrNotFound) {
-		return false, err
-	}
-	return !known && m.root == "/", nil
+	n, err := blockDevice(dev)
+	return n == m.device && m.root == "/", err
 }
 
 // mount mounts the device on the volume's directory, which it makes if need be.

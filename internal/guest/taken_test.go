@@ -205,3 +205,17 @@ func TestHoldDeviceForAnotherTest(t *testing.T) {
 	_ = unix.Pause() // until it is killed
 	_ = f.Close()
 }
+
+// A link that was left over leads to the device too: it is the volume's own link that says whose the mount is.
+func TestMountIsTheVolumesWhateverElseLinksToItsDevice(t *testing.T) {
+	m := newMachine(t)
+	d := m.newDisk(t, "db", mooring.Ext4)
+	for _, digits := range []string{"6000c290000000000000000000000001", "6000c29fffffffffffffffffffffffff"} { // before and after it in the directory
+		if err := os.Symlink(d.dev, filepath.Join(m.byID, "wwn-0x"+digits)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.mustOpen(t, d)
+	m.mustOpen(t, d)
+	m.mustClose(t, d)
+}

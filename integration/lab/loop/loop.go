@@ -112,19 +112,34 @@ func (g *Guest) Plug(ctx context.Context, d vcenter.Disk) error {
 	if err != nil {
 		return fmt.Errorf("make loop device: %w", err)
 	}
-	if err := os.Remove(link); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return errors.Join(fmt.Errorf("replace link: %w", err), f.Close())
-	}
-	target, err := filepath.Rel(g.links, device(n))
-	if err != nil {
-		return errors.Join(fmt.Errorf("link: %w", err), f.Close())
-	}
-	if err := os.Symlink(target, link); err != nil {
+	if err := g.relink(link, device(n)); err != nil {
 		return errors.Join(fmt.Errorf("link: %w", err), f.Close())
 	}
 	g.disks[d.UUID] = &plugged{file: f, number: n, link: link}
 	g.log.Debug("disk plugged", "disk", d.UUID, "backing", d.Backing, "device", device(n))
 	return nil
+}
+
+// relink makes the link to the device that was just made, the only one: any other link to it was left by a lab that was killed, and would say
+// that another disk is there.
+func (g *Guest) relink(link, device string) error {
+	target, err := filepath.Rel(g.links, device)
+	if err != nil {
+		return err
+	}
+	links, err := filepath.Glob(filepath.Join(g.links, "wwn-0x*"))
+	if err != nil {
+		return err
+	}
+	for _, other := range links {
+		if to, err := os.Readlink(other); err != nil || to != target && other != link {
+			continue // gone meanwhile, or another device's
+		}
+		if err := os.Remove(other); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return os.Symlink(target, link)
 }
 
 // Unplug takes link and loop device away. While somebody else has the device open the kernel keeps it, for them alone.

@@ -2,6 +2,7 @@ package loop_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -82,6 +83,37 @@ func TestDeviceThatSomebodyElseTookIsNotOurs(t *testing.T) {
 	}
 	if !bound(t, dev, other.Extent) {
 		t.Errorf("%s does not count as bound to %s", dev, other.Extent)
+	}
+}
+
+// A lab that is killed leaves its links, and its devices are free for the next: a link to one of those would give two disks one device.
+func TestLinkThatAKilledLabLeftIsRemovedWithItsDevice(t *testing.T) {
+	g, d, links := guest(t)
+	for n := range 64 {
+		if err := os.Symlink(fmt.Sprintf("../../../../dev/loop%d", n), filepath.Join(links, fmt.Sprintf("wwn-0x6000c29f00000000000000000000%04d", n))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plug(t, g, d)
+	entries, err := os.ReadDir(links)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev, found := filepath.Base(g.Devices()[uuid]), 0
+	for _, e := range entries {
+		to, err := os.Readlink(filepath.Join(links, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if filepath.Base(to) == dev {
+			found++
+		}
+	}
+	if found != 1 {
+		t.Errorf("%d links to %s, want that of its disk alone", found, dev)
+	}
+	if len(entries) < 63 {
+		t.Errorf("%d links left, want those to other devices to stay", len(entries))
 	}
 }
 
