@@ -188,6 +188,7 @@ func TestChangesOfTheHardwareAreFew(t *testing.T) {
 	}
 	docker(t, "rm", "-f", "first")
 	r.detached(t, "one")
+	until(t, "vCenter has counted the detach", func() bool { return r.reconfigured()-begun > 1 }) // the disk is gone before the task ends
 	if got := r.reconfigured() - begun; got != 2 {
 		t.Errorf("a container with a new volume made %d tasks in its life, want an attach and a detach", got)
 	}
@@ -203,6 +204,7 @@ func TestChangesOfTheHardwareAreFew(t *testing.T) {
 	for _, name := range five {
 		r.detached(t, mooring.Name(name))
 	}
+	until(t, "vCenter has counted the detach", func() bool { return r.reconfigured()-begun > len(five) })
 	// They are unmounted one after another, so that a look for what has lingered enough may fall between them.
 	if got := r.reconfigured() - begun - len(five); got > 2 {
 		t.Errorf("restart and removal made %d tasks, want one detach for all, or two", got)

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/mooring-sh/mooring/integration/demo/play"
 )
 
 // newRegistry serves the repository shop/web: a manifest as its tag 1.0, and the blobs as they are given, whatever they are called.
@@ -105,7 +107,7 @@ func TestJobLogMustHaveEveryLineOnceAndWhole(t *testing.T) {
 
 // When the time is over, the error says what was waited for and why it was not so, not only that time passed.
 func TestWaitSaysWhyTheLastTryFailed(t *testing.T) {
-	err := wait(t.Context(), "the moon", 1, func(context.Context) error { return errUnexpected })
+	err := play.Wait(t.Context(), "the moon", 1, func(context.Context) error { return errUnexpected })
 	if err == nil || !strings.Contains(err.Error(), "the moon") {
 		t.Errorf("got %v, want an error that names the moon", err)
 	}

@@ -13,20 +13,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mooring-sh/mooring/integration/demo/client"
+	"github.com/mooring-sh/mooring/integration/demo/play"
 	"github.com/mooring-sh/mooring/internal/admin"
 )
 
-// step is one part of the story. do returns what it has proved.
-type step struct {
-	title  string
-	about  time.Duration // how long it usually takes
-	always bool          // it runs even after a failure: it takes something down
-	do     func(context.Context) (proof string, err error)
-}
-
 // story is the stack, and what the steps remember of it for those that follow.
 type story struct {
-	*commands
+	*play.Commands
 
 	cache    string
 	compose  []string // the command that drives a compose project, with its file
@@ -53,7 +47,7 @@ type image struct {
 
 func (s *story) ref(i image) string { return s.registry.address + "/" + i.repository + ":" + i.tag }
 
-func newStory(ctx context.Context, t *talk, cache string) (*story, error) {
+func newStory(ctx context.Context, t *play.Talk, cache string) (*story, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find Mooring's commands: %w", err)
@@ -67,9 +61,9 @@ func newStory(ctx context.Context, t *talk, cache string) (*story, error) {
 		return nil, err
 	}
 	s := &story{
-		commands: &commands{
-			talk: t, bin: filepath.Dir(self),
-			env: append(os.Environ(), "REGISTRY_PORT="+port),
+		Commands: &play.Commands{
+			Talk: t, Bin: filepath.Dir(self),
+			Env: append(os.Environ(), "REGISTRY_PORT="+port),
 		},
 		cache: cache, scratch: scratch,
 		registry: registry{address: "127.0.0.1:" + port},
@@ -79,7 +73,7 @@ func newStory(ctx context.Context, t *talk, cache string) (*story, error) {
 		return nil, fmt.Errorf("write the compose file: %w", err)
 	}
 	s.compose = []string{"docker", "compose"}
-	if _, err := s.quiet(ctx, "docker", "compose", "version"); err != nil {
+	if _, err := s.Quiet(ctx, "docker", "compose", "version"); err != nil {
 		if _, err := exec.LookPath("docker-compose"); err != nil {
 			return nil, fmt.Errorf("neither docker compose nor docker-compose is there (make setup installs one): %w", err)
 		}
@@ -104,22 +98,22 @@ func freePort(ctx context.Context) (string, error) {
 }
 
 // steps is the story, in its order.
-func (s *story) steps() []step {
-	return []step{
-		{title: "the lab: vCenter, this machine as a VM, Docker", about: time.Second, do: s.lookAround},
-		{title: "a storage policy with a stripe width of two", about: time.Second, do: s.makePolicy},
-		{title: "three volumes on the vSAN datastore", about: time.Second, do: s.makeVolumes},
-		{title: "images for the stack, of Debian's packages", about: 4 * time.Second, do: s.makeImages},
-		{title: "the stack: a registry, a database and a job log", about: 6 * time.Second, do: s.startStack},
-		{title: "two images pushed", about: 2 * time.Second, do: s.push},
-		{title: "rows written to the database", about: time.Second, do: s.writeRows},
-		{title: "the volume driver is killed", about: time.Second, do: s.killPlugin},
-		{title: "dockerd is killed", about: 5 * time.Second, do: s.killDocker},
-		{title: "the stack stops, its disks leave the machine, and come back", about: 15 * time.Second, do: s.stopAndStart},
-		{title: "the images: pulled again, every byte rehashed", about: 2 * time.Second, do: s.proveImages},
-		{title: "the rows: read again", about: time.Second, do: s.proveRows},
-		{title: "the job log: read again", about: time.Second, do: s.proveLog},
-		{title: "everything is taken down", about: 4 * time.Second, always: true, do: s.takeDown},
+func (s *story) steps() []play.Step {
+	return []play.Step{
+		{Title: "the lab: vCenter, this machine as a VM, Docker", About: time.Second, Do: s.lookAround},
+		{Title: "a storage policy with a stripe width of two", About: time.Second, Do: s.makePolicy},
+		{Title: "three volumes on the vSAN datastore", About: time.Second, Do: s.makeVolumes},
+		{Title: "images for the stack, of Debian's packages", About: 4 * time.Second, Do: s.makeImages},
+		{Title: "the stack: a registry, a database and a job log", About: 6 * time.Second, Do: s.startStack},
+		{Title: "two images pushed", About: 2 * time.Second, Do: s.push},
+		{Title: "rows written to the database", About: time.Second, Do: s.writeRows},
+		{Title: "the volume driver is killed", About: time.Second, Do: s.killPlugin},
+		{Title: "dockerd is killed", About: 5 * time.Second, Do: s.killDocker},
+		{Title: "the stack stops, its disks leave the machine, and come back", About: 15 * time.Second, Do: s.stopAndStart},
+		{Title: "the images: pulled again, every byte rehashed", About: 2 * time.Second, Do: s.proveImages},
+		{Title: "the rows: read again", About: time.Second, Do: s.proveRows},
+		{Title: "the job log: read again", About: time.Second, Do: s.proveLog},
+		{Title: "everything is taken down", About: 4 * time.Second, Always: true, Do: s.takeDown},
 	}
 }
 
@@ -133,13 +127,13 @@ func (s *story) volumes(ctx context.Context) ([]admin.View, error) {
 }
 
 // attached returns the disks that vCenter shows for this machine, beside its own.
-func (s *story) attached(ctx context.Context) ([]hardDisk, error) {
-	disks, err := hardDisks(ctx, s.vm)
-	return slices.DeleteFunc(disks, func(d hardDisk) bool { return s.own[d.uuid] }), err
+func (s *story) attached(ctx context.Context) ([]client.HardDisk, error) {
+	disks, err := client.HardDisks(ctx, s.vm)
+	return slices.DeleteFunc(disks, func(d client.HardDisk) bool { return s.own[d.UUID] }), err
 }
 
 // attachedAll returns the three volumes as vCenter shows them; it must show just those, and the third must have its policy.
-func (s *story) attachedAll(ctx context.Context) ([]hardDisk, error) {
+func (s *story) attachedAll(ctx context.Context) ([]client.HardDisk, error) {
 	disks, err := s.attached(ctx)
 	if err != nil {
 		return nil, err
@@ -148,8 +142,8 @@ func (s *story) attachedAll(ctx context.Context) ([]hardDisk, error) {
 	if err != nil {
 		return nil, err
 	}
-	same := func(d hardDisk, v admin.View) bool { return d.uuid == string(v.Disk) }
-	if len(disks) != len(names()) || !slices.EqualFunc(disks, views, same) || disks[2].policy != policyName {
+	same := func(d client.HardDisk, v admin.View) bool { return d.UUID == string(v.Disk) }
+	if len(disks) != len(names()) || !slices.EqualFunc(disks, views, same) || disks[2].Policy != policyName {
 		return nil, fmt.Errorf("vCenter shows %+v, want the three volumes, the last with the policy %s: %w", disks, policyName, errUnexpected)
 	}
 	return disks, nil
@@ -157,7 +151,7 @@ func (s *story) attachedAll(ctx context.Context) ([]hardDisk, error) {
 
 // decode runs a command and decodes the JSON that it prints.
 func (s *story) decode(ctx context.Context, into any, argv ...string) error {
-	out, err := s.quiet(ctx, argv...)
+	out, err := s.Quiet(ctx, argv...)
 	if err != nil {
 		return err
 	}
@@ -169,7 +163,7 @@ func (s *story) decode(ctx context.Context, into any, argv ...string) error {
 
 // container returns the ID of a service's container.
 func (s *story) container(ctx context.Context, service string) (string, error) {
-	id, err := s.quiet(ctx, "docker", "ps", "-aq", "--no-trunc",
+	id, err := s.Quiet(ctx, "docker", "ps", "-aq", "--no-trunc",
 		"--filter", "label=com.docker.compose.project=mooring-demo", "--filter", "label=com.docker.compose.service="+service)
 	if err == nil && id == "" {
 		err = fmt.Errorf("the service %s has no container: %w", service, errUnexpected)
@@ -179,7 +173,7 @@ func (s *story) container(ctx context.Context, service string) (string, error) {
 
 // showComposed shows a command of Compose as a person would type it, and runs it.
 func (s *story) showComposed(ctx context.Context, args ...string) error {
-	s.talk.command(append([]string{"docker", "compose"}, args...))
-	_, err := s.quiet(ctx, append(slices.Clip(s.compose), args...)...)
+	s.Talk.Command(append([]string{"docker", "compose"}, args...))
+	_, err := s.Quiet(ctx, append(slices.Clip(s.compose), args...)...)
 	return err
 }

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mooring-sh/mooring/integration/demo/play"
 	"github.com/mooring-sh/mooring/integration/lab"
 	"github.com/mooring-sh/mooring/integration/lab/control"
 )
@@ -98,12 +99,12 @@ func (s *story) replaceDocker(ctx context.Context, pid int) error {
 	if err != nil {
 		return err
 	}
-	s.talk.command([]string{"kill", "-9", strconv.Itoa(pid)})
+	s.Talk.Command([]string{"kill", "-9", strconv.Itoa(pid)})
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return fmt.Errorf("kill dockerd: %w", err)
 	}
 	for _, process := range append(children, pid) { // its containerd dies with it; its containers are not its children, and live on
-		if err := wait(ctx, "the end of dockerd", 10*time.Second, func(context.Context) error { return ended(process) }); err != nil {
+		if err := play.Wait(ctx, "the end of dockerd", 10*time.Second, func(context.Context) error { return ended(process) }); err != nil {
 			return err
 		}
 	}
@@ -113,13 +114,13 @@ func (s *story) replaceDocker(ctx context.Context, pid int) error {
 	cmd := exec.Command(argv[0], argv[1:]...) //nolint:noctx // takeDown ends it, also after an interrupt
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is not for dockerd
-	s.talk.command(argv)
+	s.Talk.Command(argv)
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start dockerd: %w", err)
 	}
 	s.docker = cmd
-	return wait(ctx, "dockerd", time.Minute, func(ctx context.Context) error {
-		_, err := s.quiet(ctx, "docker", "version")
+	return play.Wait(ctx, "dockerd", time.Minute, func(ctx context.Context) error {
+		_, err := s.Quiet(ctx, "docker", "version")
 		return err
 	})
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mooring-sh/mooring/integration/demo/client"
+	"github.com/mooring-sh/mooring/integration/demo/play"
 	"github.com/mooring-sh/mooring/internal/admin"
 )
 
@@ -33,17 +35,17 @@ func (s *story) lookAround(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("vCenter at %s: %s: %w", status.VCenter.URL, status.VCenter.Error, errUnexpected)
 	}
 	s.vm = status.VM
-	engine, err := s.quiet(ctx, "docker", "version", "--format", "{{.Server.Version}}")
+	engine, err := s.Quiet(ctx, "docker", "version", "--format", "{{.Server.Version}}")
 	if err != nil {
 		return "", err
 	}
-	disks, err := hardDisks(ctx, s.vm)
+	disks, err := client.HardDisks(ctx, s.vm)
 	if err != nil {
 		return "", err
 	}
 	s.own = make(map[string]bool)
 	for _, disk := range disks {
-		s.own[disk.uuid] = true
+		s.own[disk.UUID] = true
 	}
 	if status.Volumes > 0 {
 		return "", fmt.Errorf("there are %d volumes before anything was made: %w", status.Volumes, errUnexpected)
@@ -53,11 +55,11 @@ func (s *story) lookAround(ctx context.Context) (string, error) {
 }
 
 func (s *story) makePolicy(ctx context.Context) (string, error) {
-	if _, err := s.show(ctx, "mooring", "policy", "create", "--name", policyName, "--content", policyContent); err != nil {
+	if _, err := s.Show(ctx, "mooring", "policy", "create", "--name", policyName, "--content", policyContent); err != nil {
 		return "", err
 	}
 	s.later("mooring", "policy", "rm", policyName)
-	shown, err := s.show(ctx, "mooring", "policy", "show", policyName)
+	shown, err := s.Show(ctx, "mooring", "policy", "show", policyName)
 	if err != nil {
 		return "", err
 	}
@@ -74,7 +76,7 @@ func (s *story) makeVolumes(ctx context.Context) (string, error) {
 		{"--name=vsanvol2", "-o", "size=20gb"},
 		{"--name=vsanvol3", "-o", "size=20gb", "-o", "vsan-policy-name=" + policyName},
 	} {
-		if _, err := s.show(ctx, append(slices.Clip(create), args...)...); err != nil {
+		if _, err := s.Show(ctx, append(slices.Clip(create), args...)...); err != nil {
 			return "", err
 		}
 		s.later("docker", "volume", "rm", strings.TrimPrefix(args[0], "--name="))
@@ -86,7 +88,7 @@ func (s *story) makeVolumes(ctx context.Context) (string, error) {
 	var got []string
 	for _, view := range views {
 		got = append(got, string(view.Name))
-		s.talk.note("%s  %s  policy: %s", view.Backing, view.Size, cmp.Or(string(view.Policy), "the datastore's default"))
+		s.Talk.Note("%s  %s  policy: %s", view.Backing, view.Size, cmp.Or(string(view.Policy), "the datastore's default"))
 	}
 	slices.Sort(got)
 	if !slices.Equal(got, names()) {
@@ -104,7 +106,7 @@ func (s *story) makeVolumes(ctx context.Context) (string, error) {
 
 func (s *story) makeImages(ctx context.Context) (string, error) {
 	for _, r := range services() {
-		tarball, err := r.tarball(ctx, s.commands, s.cache)
+		tarball, err := r.tarball(ctx, s.Commands, s.cache)
 		if err != nil {
 			return "", err
 		}
@@ -116,7 +118,7 @@ func (s *story) makeImages(ctx context.Context) (string, error) {
 		if r.User != "" {
 			argv = append(argv, "-c", "USER "+r.User)
 		}
-		if _, err := s.quiet(ctx, append(argv, tarball, "mooring-demo/"+r.Name)...); err != nil {
+		if _, err := s.Quiet(ctx, append(argv, tarball, "mooring-demo/"+r.Name)...); err != nil {
 			return "", err
 		}
 		s.later("docker", "image", "rm", "mooring-demo/"+r.Name)
@@ -125,7 +127,7 @@ func (s *story) makeImages(ctx context.Context) (string, error) {
 }
 
 func (s *story) startStack(ctx context.Context) (string, error) {
-	s.talk.line("     (compose.yaml: three services, each on a volume that is external: true)")
+	s.Talk.Line("     (compose.yaml: three services, each on a volume that is external: true)")
 	s.undo = append(s.undo, func(ctx context.Context) error { return s.showComposed(ctx, "down") })
 	if err := s.showComposed(ctx, "up", "-d"); err != nil {
 		return "", err
@@ -138,19 +140,19 @@ func (s *story) startStack(ctx context.Context) (string, error) {
 		return "", err
 	}
 	for _, disk := range disks {
-		s.talk.note("%s of %s: %s  policy: %s", disk.label, s.vm, disk.backing, cmp.Or(disk.policy, "the datastore's default"))
+		s.Talk.Note("%s of %s: %s  policy: %s", disk.Label, s.vm, disk.Backing, cmp.Or(disk.Policy, "the datastore's default"))
 	}
 	return fmt.Sprintf("all three serve; vCenter shows the VMDKs as %s, %s and %s, the last with the policy %s",
-		disks[0].label, disks[1].label, disks[2].label, disks[2].policy), nil
+		disks[0].Label, disks[1].Label, disks[2].Label, disks[2].Policy), nil
 }
 
 // allServing waits until each service does what it is for.
 func (s *story) allServing(ctx context.Context) error {
 	const limit = 90 * time.Second
-	if err := wait(ctx, "the registry", limit, s.registry.ready); err != nil {
+	if err := play.Wait(ctx, "the registry", limit, s.registry.ready); err != nil {
 		return err
 	}
-	err := wait(ctx, "the database", limit, func(ctx context.Context) error {
+	err := play.Wait(ctx, "the database", limit, func(ctx context.Context) error {
 		_, err := s.sql(ctx, "SELECT 1")
 		return err
 	})

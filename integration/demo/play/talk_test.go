@@ -1,4 +1,4 @@
-package main
+package play_test
 
 import (
 	"bytes"
@@ -8,14 +8,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mooring-sh/mooring/integration/demo/play"
 )
 
 // The table is what remains of a run: a step that failed or never ran must not look like one that was proved.
 func TestTableTellsProvedFromFailedFromNotRun(t *testing.T) {
-	got := table([]result{
-		{title: "a", proof: "a is so", took: 1500 * time.Millisecond},
-		{title: "b", err: errors.New("b is not so"), took: time.Second},
-		{title: "c", skipped: true},
+	got := play.Table([]play.Result{
+		{Title: "a", Proof: "a is so", Took: 1500 * time.Millisecond},
+		{Title: "b", Err: errors.New("b is not so"), Took: time.Second},
+		{Title: "c", Skipped: true},
 	})
 	for _, want := range []string{"proved   a is so", "FAILED   b: b is not so", "not run  c", "1.5 s", "2.5 s"} {
 		if !strings.Contains(got, want) {
@@ -26,7 +28,7 @@ func TestTableTellsProvedFromFailedFromNotRun(t *testing.T) {
 
 func TestWrapKeepsEveryWord(t *testing.T) {
 	text := strings.Repeat("word and anextralongone ", 20)
-	lines := wrap(text, 17)
+	lines := play.Wrap(text, 17)
 	if got := strings.Join(lines, " "); got != strings.TrimSpace(text) {
 		t.Errorf("got %q, want %q", got, text)
 	}
@@ -39,7 +41,7 @@ func TestWrapKeepsEveryWord(t *testing.T) {
 
 // A step that takes longer than usual must not promise more than is left, nor run over the bar's end.
 func TestProgressStaysWithinTheBar(t *testing.T) {
-	all := []step{{title: "one", about: 10 * time.Second}, {title: "two", about: 30 * time.Second}}
+	all := []play.Step{{Title: "one", About: 10 * time.Second}, {Title: "two", About: 30 * time.Second}}
 	for _, c := range []struct {
 		n      int
 		inStep time.Duration
@@ -50,7 +52,7 @@ func TestProgressStaysWithinTheBar(t *testing.T) {
 		{1, time.Hour, "██████░░░░░░░░░░░░░░░░░░ 1/2  one: 3600s; about 30s to go"},
 		{2, time.Hour, "████████████████████████ 2/2  two: 3600s; about 0s to go"},
 	} {
-		if got := progress(all, c.n, c.inStep); got != c.want {
+		if got := play.Progress(all, c.n, c.inStep); got != c.want {
 			t.Errorf("progress(%d, %s) = %q, want %q", c.n, c.inStep, got, c.want)
 		}
 	}
@@ -59,10 +61,10 @@ func TestProgressStaysWithinTheBar(t *testing.T) {
 // A log file or a pipe gets lines and nothing that moves a cursor.
 func TestPlainOutputHasNoControlCharacters(t *testing.T) {
 	var out bytes.Buffer
-	tk := &talk{out: &out, all: []step{{title: "one"}}}
-	end := tk.begin(1)
-	tk.command([]string{"mooring", "policy", "create", "--content", `(("stripeWidth" i2))`})
-	tk.note("done")
+	tk := play.New(&out)
+	end := tk.Begin([]play.Step{{Title: "one"}}, 1)
+	tk.Command([]string{"mooring", "policy", "create", "--content", `(("stripeWidth" i2))`})
+	tk.Note("done")
 	end()
 	want := "\n1/1  one\n   $ mooring policy create --content '((\"stripeWidth\" i2))'\n     done\n"
 	if got := out.String(); got != want {
@@ -79,17 +81,16 @@ func TestAfterAFailureOnlyTheTakingDownRuns(t *testing.T) {
 			return name, err
 		}
 	}
-	tk := &talk{out: &bytes.Buffer{}, all: []step{
-		{title: "a", do: do("a", nil)},
-		{title: "b", do: do("b", os.ErrInvalid)},
-		{title: "c", do: do("c", nil)},
-		{title: "down", always: true, do: do("down", nil)},
-	}}
-	rows := play(t.Context(), tk)
+	rows := play.New(&bytes.Buffer{}).Play(t.Context(), []play.Step{
+		{Title: "a", Do: do("a", nil)},
+		{Title: "b", Do: do("b", os.ErrInvalid)},
+		{Title: "c", Do: do("c", nil)},
+		{Title: "down", Always: true, Do: do("down", nil)},
+	})
 	if got, want := strings.Join(ran, " "), "a b down"; got != want {
 		t.Errorf("ran %q, want %q", got, want)
 	}
-	if rows[0].err != nil || rows[1].err == nil || !rows[2].skipped || rows[3].skipped {
+	if rows[0].Err != nil || rows[1].Err == nil || !rows[2].Skipped || rows[3].Skipped {
 		t.Errorf("rows %+v: want proved, failed, not run, proved", rows)
 	}
 }

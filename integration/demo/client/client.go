@@ -1,4 +1,6 @@
-package main
+// Package client looks at a virtual machine as a vSphere client would. A demo asks vCenter itself, not Mooring: what is proved must not rest on the word of
+// what is to be proved.
+package client
 
 import (
 	"context"
@@ -19,19 +21,20 @@ import (
 	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/mooring-sh/mooring"
 )
 
-// hardDisk is a disk in a virtual machine's hardware, as a vSphere client shows it. The demo asks vCenter itself, not
-// Mooring: what is proved must not rest on the word of what is to be proved.
-type hardDisk struct {
-	label   string // "Hard disk 2"
-	uuid    string // its identity: vSAN calls directories by UUIDs of its own, so paths differ from those that were asked for
-	backing string
-	policy  string // the profile's name; empty if vCenter has none for the disk
+// HardDisk is a disk in a virtual machine's hardware.
+type HardDisk struct {
+	Label   string // "Hard disk 2"
+	UUID    string // its identity: vSAN calls directories by UUIDs of its own, so paths differ from those that were asked for
+	Backing string
+	Policy  string // the profile's name; empty if vCenter has none for the disk
 }
 
-// hardDisks returns the disks of the virtual machine called vm, sorted by the names of their files.
-func hardDisks(ctx context.Context, vm string) ([]hardDisk, error) {
+// HardDisks returns the disks of the virtual machine called vm, sorted by the names of their files.
+func HardDisks(ctx context.Context, vm string) ([]HardDisk, error) {
 	client, err := login(ctx)
 	if err != nil {
 		return nil, err
@@ -45,19 +48,19 @@ func hardDisks(ctx context.Context, vm string) ([]hardDisk, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the hardware of %s: %w", vm, err)
 	}
-	var disks []hardDisk
+	var disks []HardDisk
 	for _, device := range devices.SelectByType((*types.VirtualDisk)(nil)) {
 		backing, ok := device.GetVirtualDevice().Backing.(*types.VirtualDiskFlatVer2BackingInfo)
 		if !ok {
-			return nil, fmt.Errorf("%s: the backing is a %T: %w", devices.Name(device), device.GetVirtualDevice().Backing, errUnexpected)
+			return nil, fmt.Errorf("%s: the backing is a %T: %w", devices.Name(device), device.GetVirtualDevice().Backing, mooring.ErrInvalid)
 		}
 		policy, err := policyOf(ctx, client.Client, found, device.GetVirtualDevice().Key)
 		if err != nil {
 			return nil, err
 		}
-		disks = append(disks, hardDisk{label: labelOf(device), uuid: backing.Uuid, backing: backing.FileName, policy: policy})
+		disks = append(disks, HardDisk{Label: labelOf(device), UUID: backing.Uuid, Backing: backing.FileName, Policy: policy})
 	}
-	slices.SortFunc(disks, func(a, b hardDisk) int { return strings.Compare(path.Base(a.backing), path.Base(b.backing)) })
+	slices.SortFunc(disks, func(a, b HardDisk) int { return strings.Compare(path.Base(a.Backing), path.Base(b.Backing)) })
 	return disks, nil
 }
 
@@ -72,7 +75,7 @@ func labelOf(device types.BaseVirtualDevice) string {
 func login(ctx context.Context) (*govmomi.Client, error) {
 	address, err := soap.ParseURL(os.Getenv("GOVC_URL"))
 	if err != nil || address == nil {
-		return nil, fmt.Errorf("GOVC_URL=%q: run the demo by `make demo`, in the lab: %w", os.Getenv("GOVC_URL"), errUnexpected)
+		return nil, fmt.Errorf("GOVC_URL=%q: run the demo by `make demo`, in the lab: %w", os.Getenv("GOVC_URL"), mooring.ErrInvalid)
 	}
 	user := url.UserPassword(os.Getenv("GOVC_USERNAME"), os.Getenv("GOVC_PASSWORD"))
 	if address.User.Username() != "" {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/mooring-sh/mooring/integration/demo/play"
 )
 
 // killPlugin kills the volume driver while the stack works, and looks whether anybody forgot anything.
@@ -19,17 +21,17 @@ func (s *story) killPlugin(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := s.show(ctx, "mooring-lab", "plugin", "kill"); err != nil {
+	if _, err := s.Show(ctx, "mooring-lab", "plugin", "kill"); err != nil {
 		return "", err
 	}
-	s.talk.note("kill -9; the lab starts it again, as systemd would")
+	s.Talk.Note("kill -9; the lab starts it again, as systemd would")
 	if err := s.insert(ctx, rowsMeanwhile); err != nil {
 		return "", fmt.Errorf("just after the kill: %w", err)
 	}
 	if err := s.nextJob(ctx, 10*time.Second); err != nil {
 		return "", fmt.Errorf("just after the kill: %w", err)
 	}
-	if err := wait(ctx, "the driver to hold the three volumes again", 30*time.Second, s.held); err != nil {
+	if err := play.Wait(ctx, "the driver to hold the three volumes again", 30*time.Second, s.held); err != nil {
 		return "", err
 	}
 	if err := s.dockerRemembers(ctx); err != nil {
@@ -85,7 +87,7 @@ func (s *story) dockerRemembers(ctx context.Context) error {
 		if !reflect.DeepEqual(got, want) {
 			return fmt.Errorf("docker has the options %v for %s, it was made with %v: %w", got, name, want, errUnexpected)
 		}
-		switch _, err := s.quiet(ctx, "docker", "volume", "rm", name); {
+		switch _, err := s.Quiet(ctx, "docker", "volume", "rm", name); {
 		case err == nil:
 			return fmt.Errorf("docker removed %s under a running container: %w", name, errUnexpected)
 		case !strings.Contains(err.Error(), "in use"):
@@ -109,7 +111,7 @@ func (s *story) killDocker(ctx context.Context) (string, error) {
 		}
 	} else {
 		proof = "left alone, for it ran before the demo: only the stack's containers were restarted; each volume is held once"
-		s.talk.note("this machine's dockerd ran before the demo and may run other things: it is NOT killed")
+		s.Talk.Note("this machine's dockerd ran before the demo and may run other things: it is NOT killed")
 		if err := s.showComposed(ctx, "restart", "-t", "20"); err != nil {
 			return "", err
 		}
@@ -117,7 +119,7 @@ func (s *story) killDocker(ctx context.Context) (string, error) {
 	if err := s.allServing(ctx); err != nil {
 		return "", err
 	}
-	if err := wait(ctx, "each volume to be held once", 30*time.Second, s.held); err != nil {
+	if err := play.Wait(ctx, "each volume to be held once", 30*time.Second, s.held); err != nil {
 		return "", err
 	}
 	if err := s.dockerRemembers(ctx); err != nil {
@@ -132,7 +134,7 @@ func (s *story) stopAndStart(ctx context.Context) (string, error) {
 	if err := s.showComposed(ctx, "stop", "-t", "20"); err != nil {
 		return "", err
 	}
-	err := wait(ctx, "the disks to be detached", 60*time.Second, func(ctx context.Context) error {
+	err := play.Wait(ctx, "the disks to be detached", 60*time.Second, func(ctx context.Context) error {
 		disks, err := s.attached(ctx)
 		if err == nil && len(disks) > 0 {
 			err = fmt.Errorf("%s still has %+v: %w", s.vm, disks, errUnexpected)
@@ -142,7 +144,7 @@ func (s *story) stopAndStart(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s.talk.note("vCenter: %s has none of the three disks", s.vm)
+	s.Talk.Note("vCenter: %s has none of the three disks", s.vm)
 	if err := s.showComposed(ctx, "start"); err != nil {
 		return "", err
 	}

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/mooring-sh/mooring/integration/demo/play"
 )
 
 // acknowledgedDigest is how `docker push` and `docker pull` say which manifest they mean.
@@ -42,15 +44,15 @@ func (s *story) pushOne(ctx context.Context, i image, busybox []byte, size int) 
 	if err != nil {
 		return image{}, err
 	}
-	if _, err := s.run(ctx, bytes.NewReader(p.archive), "docker", "load"); err != nil {
+	if _, err := s.Run(ctx, bytes.NewReader(p.archive), "docker", "load"); err != nil {
 		return image{}, err
 	}
 	s.later("docker", "image", "rm", s.ref(i))
 	i.sum = p.sum
-	if i.id, err = s.quiet(ctx, "docker", "image", "inspect", "--format", "{{.Id}}", s.ref(i)); err != nil {
+	if i.id, err = s.Quiet(ctx, "docker", "image", "inspect", "--format", "{{.Id}}", s.ref(i)); err != nil {
 		return image{}, err
 	}
-	said, err := s.show(ctx, "docker", "push", s.ref(i))
+	said, err := s.Show(ctx, "docker", "push", s.ref(i))
 	if err != nil {
 		return image{}, err
 	}
@@ -58,9 +60,9 @@ func (s *story) pushOne(ctx context.Context, i image, busybox []byte, size int) 
 		return image{}, err
 	}
 	if digest := acknowledgedDigest.FindStringSubmatch(said); digest == nil || digest[1] != i.manifest.Digest {
-		return image{}, fmt.Errorf("docker push said %q, the registry has %s: %w", tail(said, 200), i.manifest.Digest, errUnexpected)
+		return image{}, fmt.Errorf("docker push said %q, the registry has %s: %w", play.Tail(said, 200), i.manifest.Digest, errUnexpected)
 	}
-	s.talk.note("acknowledged: %s", i.manifest.Digest)
+	s.Talk.Note("acknowledged: %s", i.manifest.Digest)
 	return i, nil
 }
 
@@ -97,7 +99,7 @@ func (s *story) sql(ctx context.Context, statements string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return s.run(ctx, strings.NewReader(statements), "docker", "exec", "-i", id, "mariadb", "--batch", "--skip-column-names")
+	return s.Run(ctx, strings.NewReader(statements), "docker", "exec", "-i", id, "mariadb", "--batch", "--skip-column-names")
 }
 
 // jobLog returns the log's lines.
@@ -106,7 +108,7 @@ func (s *story) jobLog(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := s.quiet(ctx, "docker", "exec", id, "cat", "/var/log/jobs/job.log")
+	text, err := s.Quiet(ctx, "docker", "exec", id, "cat", "/var/log/jobs/job.log")
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +117,7 @@ func (s *story) jobLog(ctx context.Context) ([]string, error) {
 
 // nextJob waits until a job ends that was not seen before: the log can be written. Lines that are there must be in order.
 func (s *story) nextJob(ctx context.Context, limit time.Duration) error {
-	return wait(ctx, "the next job", limit, func(ctx context.Context) error {
+	return play.Wait(ctx, "the next job", limit, func(ctx context.Context) error {
 		lines, err := s.jobLog(ctx)
 		if err != nil {
 			return err

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"github.com/mooring-sh/mooring/integration/demo/play"
 )
 
 // recipe says what a service's image is made of: Debian packages with all that they depend on, unpacked and not
@@ -25,14 +27,14 @@ type recipe struct {
 }
 
 // tarball returns the path of an archive with the recipe's files, from the cache if it was made before.
-func (r recipe) tarball(ctx context.Context, c *commands, cache string) (string, error) {
+func (r recipe) tarball(ctx context.Context, c *play.Commands, cache string) (string, error) {
 	key, err := r.key()
 	if err != nil {
 		return "", err
 	}
 	tarball := filepath.Join(cache, r.Name+"-"+key+".tar")
 	if _, err := os.Stat(tarball); err == nil {
-		c.talk.note("%s: as cached in %s", r.Name, tarball)
+		c.Talk.Note("%s: as cached in %s", r.Name, tarball)
 		return tarball, nil
 	}
 	if err := os.MkdirAll(cache, 0o755); err != nil {
@@ -51,7 +53,7 @@ func (r recipe) tarball(ctx context.Context, c *commands, cache string) (string,
 		return "", err
 	}
 	made := filepath.Join(scratch, "image.tar")
-	if _, err := c.quiet(ctx, "tar", "--sort=name", "--numeric-owner", "-C", root, "-cf", made, "."); err != nil {
+	if _, err := c.Quiet(ctx, "tar", "--sort=name", "--numeric-owner", "-C", root, "-cf", made, "."); err != nil {
 		return "", err
 	}
 	return tarball, os.Rename(made, tarball)
@@ -72,7 +74,7 @@ func (r recipe) key() (string, error) {
 }
 
 // unpack downloads the packages with all that they depend on, as if nothing were installed, and unpacks them into root.
-func (r recipe) unpack(ctx context.Context, c *commands, scratch, root string) error {
+func (r recipe) unpack(ctx context.Context, c *play.Commands, scratch, root string) error {
 	scratch, err := filepath.Abs(scratch) // apt takes a relative path for one below /var
 	if err != nil {
 		return err
@@ -87,19 +89,19 @@ func (r recipe) unpack(ctx context.Context, c *commands, scratch, root string) e
 	if err := os.WriteFile(nothing, nil, 0o600); err != nil {
 		return err
 	}
-	c.talk.note("%s: Debian's %s and what they depend on", r.Name, strings.Join(r.Packages, ", "))
+	c.Talk.Note("%s: Debian's %s and what they depend on", r.Name, strings.Join(r.Packages, ", "))
 	download := append([]string{
 		"apt-get", "-q", "-y", "--no-install-recommends", "--download-only",
 		"-o", "Dir::State::status=" + nothing,
 		"-o", "Dir::Cache::archives=" + archives,
 		"-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=root", "install",
 	}, r.Packages...)
-	if _, err := c.quiet(ctx, download...); err != nil { // perhaps only for want of fresh lists
-		c.talk.note("%s: updating apt's lists first", r.Name)
-		if _, err := c.quiet(ctx, "apt-get", "-q", "update"); err != nil {
+	if _, err := c.Quiet(ctx, download...); err != nil { // perhaps only for want of fresh lists
+		c.Talk.Note("%s: updating apt's lists first", r.Name)
+		if _, err := c.Quiet(ctx, "apt-get", "-q", "update"); err != nil {
 			return err
 		}
-		if _, err := c.quiet(ctx, download...); err != nil {
+		if _, err := c.Quiet(ctx, download...); err != nil {
 			return err
 		}
 	}
@@ -108,7 +110,7 @@ func (r recipe) unpack(ctx context.Context, c *commands, scratch, root string) e
 		return err
 	}
 	for _, file := range packages {
-		if _, err := c.quiet(ctx, "dpkg-deb", "-x", file, root); err != nil {
+		if _, err := c.Quiet(ctx, "dpkg-deb", "-x", file, root); err != nil {
 			return err
 		}
 	}
@@ -116,7 +118,7 @@ func (r recipe) unpack(ctx context.Context, c *commands, scratch, root string) e
 }
 
 // furnish adds what packages leave to their maintainer scripts, and what the recipe wants besides.
-func (r recipe) furnish(ctx context.Context, c *commands, root string) error {
+func (r recipe) furnish(ctx context.Context, c *play.Commands, root string) error {
 	if err := linkMerged(root); err != nil {
 		return err
 	}
@@ -176,12 +178,12 @@ func writeFile(name, text string) error {
 }
 
 // linkBusybox makes a link in bin for each of busybox's commands that no package brought.
-func linkBusybox(ctx context.Context, c *commands, root string) error {
+func linkBusybox(ctx context.Context, c *play.Commands, root string) error {
 	busybox := filepath.Join(root, "bin/busybox")
 	if _, err := exec.LookPath(busybox); err != nil {
 		return fmt.Errorf("busybox-static has no bin/busybox: %w", err)
 	}
-	applets, err := c.quiet(ctx, busybox, "--list")
+	applets, err := c.Quiet(ctx, busybox, "--list")
 	if err != nil {
 		return err
 	}

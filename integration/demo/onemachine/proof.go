@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/mooring-sh/mooring/integration/demo/play"
 )
 
 // proveImages pulls each image again after every local copy is gone, and hashes what came; then it reads each blob from
@@ -14,7 +16,7 @@ func (s *story) proveImages(ctx context.Context) (string, error) {
 	blobs := 0
 	var read int64
 	for _, i := range s.images { // all of them first: they have a layer in common
-		if _, err := s.show(ctx, "docker", "image", "rm", s.ref(i)); err != nil {
+		if _, err := s.Show(ctx, "docker", "image", "rm", s.ref(i)); err != nil {
 			return "", err
 		}
 	}
@@ -44,21 +46,21 @@ func (s *story) proveImages(ctx context.Context) (string, error) {
 }
 
 func (s *story) pullAgain(ctx context.Context, i image) error {
-	if _, err := s.quiet(ctx, "docker", "image", "inspect", i.id); err == nil {
+	if _, err := s.Quiet(ctx, "docker", "image", "inspect", i.id); err == nil {
 		return fmt.Errorf("%s is still here after its removal: a pull would prove nothing: %w", i.id, errUnexpected)
 	}
-	said, err := s.show(ctx, "docker", "pull", s.ref(i))
+	said, err := s.Show(ctx, "docker", "pull", s.ref(i))
 	if err != nil {
 		return err
 	}
 	if digest := acknowledgedDigest.FindStringSubmatch(said); digest == nil || digest[1] != i.manifest.Digest {
-		return fmt.Errorf("docker pull said %q, acknowledged was %s: %w", tail(said, 200), i.manifest.Digest, errUnexpected)
+		return fmt.Errorf("docker pull said %q, acknowledged was %s: %w", play.Tail(said, 200), i.manifest.Digest, errUnexpected)
 	}
-	id, err := s.quiet(ctx, "docker", "image", "inspect", "--format", "{{.Id}}", s.ref(i))
+	id, err := s.Quiet(ctx, "docker", "image", "inspect", "--format", "{{.Id}}", s.ref(i))
 	if err != nil {
 		return err
 	}
-	sum, err := s.quiet(ctx, "docker", "run", "--rm", "--network", "none", s.ref(i))
+	sum, err := s.Quiet(ctx, "docker", "run", "--rm", "--network", "none", s.ref(i))
 	if err != nil {
 		return err
 	}
@@ -132,7 +134,7 @@ func (s *story) nothingLeft(ctx context.Context) error {
 // later has takeDown run the command, in the reverse of the order in which later was called.
 func (s *story) later(argv ...string) {
 	s.undo = append(s.undo, func(ctx context.Context) error {
-		_, err := s.show(ctx, argv...)
+		_, err := s.Show(ctx, argv...)
 		return err
 	})
 }
