@@ -62,7 +62,8 @@ func (c *adminClient) get(ctx context.Context, path string, v any) error {
 	return c.do(ctx, http.MethodGet, path, http.NoBody, v)
 }
 
-// installed reports whether there is such a program on this machine: something at its socket, or the program in PATH or beside this command.
+// installed reports whether there is such a program on this machine: something at its socket, or the program in PATH or where packages put it, in the sbin
+// that goes with this command's bin.
 func (c *adminClient) installed() bool {
 	program := "mooring-" + c.who
 	if _, err := os.Lstat(c.socket); !errors.Is(err, fs.ErrNotExist) {
@@ -75,7 +76,7 @@ func (c *adminClient) installed() bool {
 	if err != nil {
 		return false
 	}
-	_, err = os.Stat(filepath.Join(filepath.Dir(self), program))
+	_, err = os.Stat(filepath.Join(filepath.Dir(filepath.Dir(self)), "sbin", program))
 	return err == nil
 }
 

@@ -38,6 +38,7 @@ func TestScripts(t *testing.T) {
 			// What is installed on this machine is not looked for, and times are nobody's.
 			bin, _, _ := strings.Cut(env.Getenv("PATH"), string(filepath.ListSeparator))
 			env.Setenv("PATH", bin)
+			env.Setenv("MOORING", filepath.Join(bin, "mooring"))
 			env.Setenv("TZ", "UTC")
 			env.Setenv("VERSION", version.String())
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each command sleeps for a second before it ends
