@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -62,21 +61,17 @@ func (c *adminClient) get(ctx context.Context, path string, v any) error {
 	return c.do(ctx, http.MethodGet, path, http.NoBody, v)
 }
 
-// installed reports whether there is such a program on this machine: something at its socket, or the program in PATH or where packages put it, in the sbin
-// that goes with this command's bin.
+// installed reports whether there is such a program on this machine: something at its socket, or the program where packages put it, in the sbin that
+// goes with this command's bin. PATH says nothing: the directory of a source tree may be in it.
 func (c *adminClient) installed() bool {
-	program := "mooring-" + c.who
 	if _, err := os.Lstat(c.socket); !errors.Is(err, fs.ErrNotExist) {
-		return true
-	}
-	if _, err := exec.LookPath(program); err == nil {
 		return true
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return false
 	}
-	_, err = os.Stat(filepath.Join(filepath.Dir(filepath.Dir(self)), "sbin", program))
+	_, err = os.Stat(filepath.Join(filepath.Dir(filepath.Dir(self)), "sbin", "mooring-"+c.who))
 	return err == nil
 }
 
