@@ -57,12 +57,7 @@ func (l lingering) Unwrap() error { return l.error }
 // A lock without an owner in view is [mooring.ErrFenced], no free unit is [mooring.ErrCapacity], two devices with the disk's UUID are [mooring.ErrCorrupt].
 func (h *Host) Attach(ctx context.Context, vol mooring.Volume) error {
 	for end := time.Now().Add(h.lingerLimit); ; {
-		c := &change{vol: vol, profile: vol.Profile != ""}
-		err := h.submit(ctx, []*change{c})
-		if err == nil && c.refusal != nil {
-			h.setCondition(vol.Name, fmt.Sprintf("attached without its storage policy %q, because vCenter refused that: %v", vol.Policy, c.refusal),
-				"see whether the storage policy exists and vCenter's policy service runs; then detach and attach the volume")
-		}
+		err := h.Reattach(ctx, vol)
 		if l := (lingering{}); !errors.As(err, &l) || !time.Now().Before(end) {
 			return err
 		}
@@ -70,6 +65,17 @@ func (h *Host) Attach(ctx context.Context, vol mooring.Volume) error {
 			return err
 		}
 	}
+}
+
+// Reattach is Attach without the wait for a disk that another running machine has.
+func (h *Host) Reattach(ctx context.Context, vol mooring.Volume) error {
+	c := &change{vol: vol, profile: vol.Profile != ""}
+	err := h.submit(ctx, []*change{c})
+	if err == nil && c.refusal != nil {
+		h.setCondition(vol.Name, fmt.Sprintf("attached without its storage policy %q, because vCenter refused that: %v", vol.Policy, c.refusal),
+			"see whether the storage policy exists and vCenter's policy service runs; then detach and attach the volume")
+	}
+	return err
 }
 
 // Detach removes the volumes' disks from our virtual machine, in one task. A disk that is not there is detached. No file is touched.

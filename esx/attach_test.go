@@ -136,6 +136,11 @@ func TestDiskOfARunningMachineIsWaitedForThenNamed(t *testing.T) {
 		t.Errorf("got %d tasks of ours, want none: nothing is tried blindly", n-1)
 	}
 
+	h.SetLinger(time.Hour, time.Hour)
+	if err := h.Reattach(t.Context(), vol); !errors.Is(err, mooring.ErrInUse) || !strings.Contains(err.Error(), other.Name) {
+		t.Errorf("got %v, want ErrInUse naming %s, at once", err, other.Name)
+	}
+
 	h.SetLinger(20*time.Second, 20*time.Millisecond)
 	done := make(chan error, 1)
 	go func() { done <- h.Attach(t.Context(), vol) }()

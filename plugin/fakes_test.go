@@ -40,7 +40,8 @@ type disk struct {
 type world struct {
 	mu         sync.Mutex
 	disks      map[mooring.Name]*disk
-	down       bool // vCenter
+	down       bool          // vCenter
+	linger     time.Duration // how long Attach waits for a disk that another machine has
 	instance   string
 	machineErr error
 	unsettled  bool // devices are still on their way
@@ -134,7 +135,21 @@ func (w *world) SetFormat(_ context.Context, vol mooring.Volume, f mooring.Forma
 	return nil
 }
 
-func (w *world) Attach(_ context.Context, vol mooring.Volume) error {
+// Attach waits for a disk of another machine's as long as linger says.
+func (w *world) Attach(ctx context.Context, vol mooring.Volume) error {
+	err := w.Reattach(ctx, vol)
+	for end := time.Now().Add(w.linger); errors.Is(err, mooring.ErrInUse) && time.Now().Before(end); {
+		select {
+		case <-time.After(time.Second):
+			err = w.Reattach(ctx, vol)
+		case <-ctx.Done():
+			return err
+		}
+	}
+	return err
+}
+
+func (w *world) Reattach(_ context.Context, vol mooring.Volume) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.call("attach"); err != nil {

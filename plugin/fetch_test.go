@@ -113,6 +113,27 @@ func TestG17VolumeThatWasTakenOver(t *testing.T) {
 	})
 }
 
+// G17: a takeover stays one even if the other machine lets go a few seconds after this one's start: its containers there may just be restarting. Only a
+// container that wants the volume here waits for that.
+func TestG17VolumeThatWasTakenOverIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := heldAndAbsent(t)
+		r.world.set(func() { r.world.disks["db"].owner, r.world.linger = "docker2", 30*time.Second })
+		r.start(t)
+		stop := r.run(t)
+		pass(10 * time.Second)
+		r.world.set(func() { r.world.disks["db"].owner = "" })
+		pass(10 * time.Minute)
+		if d := r.world.disk("db"); d.attached {
+			t.Error("taken back though nobody wants it here")
+		}
+		if got := r.conditions(t); !slices.Equal(got, []string{"taken"}) {
+			t.Errorf("conditions: got %v, want taken", got)
+		}
+		stop()
+	})
+}
+
 // G7, G18: a lock without an owner in view (a host that was cut off, whose machine runs on) is waited for, never broken.
 func TestG18FencedDiskIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -20,7 +20,7 @@ func (d *Driver) Mount(ctx context.Context, name mooring.Name, id mooring.MountI
 		if err != nil {
 			return err
 		}
-		opened, rec, err := d.open(ctx, rec)
+		opened, rec, err := d.open(ctx, rec, d.Attacher.Attach)
 		if err != nil {
 			d.doubt(name)          // an unmount may follow, with the ID of a container that runs
 			d.setIdle(name, false) // perhaps attached by now
@@ -78,8 +78,8 @@ func cureOf(err error, otherwise string) string {
 	return otherwise
 }
 
-// open attaches, checks and mounts the record's volume, and returns the record as it is from then on.
-func (d *Driver) open(ctx context.Context, rec ledger.Record) (guest.Opened, ledger.Record, error) {
+// open attaches, in one of the attacher's ways, checks and mounts the record's volume, and returns the record as it is from then on.
+func (d *Driver) open(ctx context.Context, rec ledger.Record, attach attaching) (guest.Opened, ledger.Record, error) {
 	name := rec.Volume.Name
 	vol, err := d.whole(ctx, rec)
 	if err != nil {
@@ -90,7 +90,7 @@ func (d *Driver) open(ctx context.Context, rec ledger.Record) (guest.Opened, led
 	}
 	if !d.present(vol.Disk) {
 		d.progress.set(name, "attaching the disk", -1)
-		if rec, vol, err = d.attach(ctx, rec, vol); err != nil {
+		if rec, vol, err = d.attach(ctx, rec, vol, attach); err != nil {
 			return guest.Opened{}, rec, d.heard(err)
 		}
 	}
@@ -118,10 +118,13 @@ func (d *Driver) open(ctx context.Context, rec ledger.Record) (guest.Opened, led
 	return opened, rec, nil
 }
 
+// attaching is [Attacher.Attach] or [Attacher.Reattach].
+type attaching func(context.Context, mooring.Volume) error
+
 // attach attaches the record's disk. One that is not what the ledger knows may have been made anew under its name by another machine, while this one had nothing of it,
 // or since the backup that this machine was restored from: then the sidecar vouches for the new one.
-func (d *Driver) attach(ctx context.Context, rec ledger.Record, vol mooring.Volume) (ledger.Record, mooring.Volume, error) {
-	err := d.Attacher.Attach(ctx, vol)
+func (d *Driver) attach(ctx context.Context, rec ledger.Record, vol mooring.Volume, attach attaching) (ledger.Record, mooring.Volume, error) {
+	err := attach(ctx, vol)
 	if !errors.Is(err, mooring.ErrCorrupt) && !errors.Is(err, mooring.ErrNotFound) || d.Mountpoint(rec) != "" {
 		return rec, vol, err
 	}
@@ -134,7 +137,7 @@ func (d *Driver) attach(ctx context.Context, rec ledger.Record, vol mooring.Volu
 	if d.present(found.Disk) {
 		return rec, found, nil
 	}
-	return rec, found, d.Attacher.Attach(ctx, found)
+	return rec, found, attach(ctx, found)
 }
 
 // distinct refuses a volume whose disk has the UUID of another volume's, as a plain copy of its file has: the guest tells disks by that alone, and

@@ -44,6 +44,8 @@ type Attacher interface {
 	// Attach adds vol's disk, unless the machine has it. Calls that arrive together share one task. A disk that another
 	// machine has is waited for while it may only linger there, then refused with [mooring.ErrInUse], naming the machine.
 	Attach(ctx context.Context, vol mooring.Volume) error
+	// Reattach adds the disk of a volume that was held before, for which nobody waits now: one that another machine has was taken over, and is refused at once.
+	Reattach(ctx context.Context, vol mooring.Volume) error
 	// Detach removes the disks, in one task; those that are not attached are removed. No file is touched.
 	Detach(ctx context.Context, vols ...mooring.Volume) error
 	// Machine describes the machine and its disks, with the profiles that vCenter reports for them.

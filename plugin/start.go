@@ -152,7 +152,7 @@ func (d *Driver) restore(ctx context.Context, name mooring.Name, newBoot bool) {
 	begun := time.Now()
 	rec, err := d.Ledger.Find(name)
 	if err == nil {
-		_, rec, err = d.open(ctx, rec)
+		_, rec, err = d.open(ctx, rec, d.Attacher.Reattach)
 	}
 	d.progress.clear(name)
 	if err == nil {

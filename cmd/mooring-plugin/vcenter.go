@@ -89,6 +89,9 @@ func (u unusable) SetFormat(context.Context, mooring.Volume, mooring.Format) err
 // Attach says why vCenter cannot be used.
 func (u unusable) Attach(context.Context, mooring.Volume) error { return u.why }
 
+// Reattach says why vCenter cannot be used.
+func (u unusable) Reattach(context.Context, mooring.Volume) error { return u.why }
+
 // Detach says why vCenter cannot be used.
 func (u unusable) Detach(context.Context, ...mooring.Volume) error { return u.why }
 
