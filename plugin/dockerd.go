@@ -2,6 +2,8 @@ package plugin
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/mooring-sh/mooring"
@@ -43,8 +45,9 @@ func (d *Driver) settleWith(ctx context.Context, from ledger.Instance) {
 		if d.current() != from || !d.Alive(from) { // asking for a daemon that was stopped might start it
 			return
 		}
+		asked := d.Ledger.All()
 		if running, err := d.running(ctx); err == nil {
-			d.settleAll(ctx, running, notOf(from))
+			d.settleAll(ctx, asked, running, notOf(from))
 			d.endBoot(ctx)
 			return
 		}
@@ -66,13 +69,14 @@ func (d *Driver) running(ctx context.Context) (map[mooring.Name][]string, error)
 	return d.Containers.Running(ctx)
 }
 
-// settleAll settles the doubtful holders of every volume.
-func (d *Driver) settleAll(ctx context.Context, running map[mooring.Name][]string, doubtful func(ledger.Holder) bool) {
-	for _, rec := range d.Ledger.All() {
+// settleAll settles the doubtful holders of every volume, as they were when Docker was asked: of what came since its answer says nothing.
+func (d *Driver) settleAll(ctx context.Context, asked []ledger.Record, running map[mooring.Name][]string, doubtful func(ledger.Holder) bool) {
+	for _, rec := range asked {
 		if len(rec.Holders) == 0 {
 			continue
 		}
-		if err := d.settleOne(ctx, rec.Volume.Name, len(running[rec.Volume.Name]), doubtful); err != nil {
+		known := func(h ledger.Holder) bool { return doubtful(h) && slices.Contains(rec.Holders, h) }
+		if err := d.settleOne(ctx, rec.Volume.Name, len(running[rec.Volume.Name]), known); err != nil && !errors.Is(err, mooring.ErrNotFound) {
 			d.Log.Error("settle holders", "volume", rec.Volume.Name, "err", err)
 		}
 	}

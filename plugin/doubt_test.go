@@ -76,6 +76,32 @@ func TestRemovalWaitsWhileInDoubt(t *testing.T) {
 	})
 }
 
+// An answer of Docker's says how things were when it was asked: a container that ended, and was unmounted, before it came is no holder. On a busy machine the
+// answer takes seconds, and whoever removes container and volume just after an upgrade was refused.
+func TestRemovalAfterAnAnswerThatIsOutOfDate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		r := newRig(t, newWorld(), dir)
+		r.create(t, "db")
+		r.mount(t, "db", "c1", dockerd(1))
+		r.kill(t)
+		r = newRig(t, r.world, dir)
+		slow := make(chan struct{})
+		r.world.set(func() { r.world.running, r.world.answering = map[mooring.Name][]string{"db": {"web"}}, slow })
+		r.start(t)
+		stop := r.run(t)
+		pass(2 * time.Second) // Docker is asked, and has not answered yet
+		r.world.set(func() { r.world.running, r.world.answering = nil, nil })
+		r.unmount(t, "db")
+		close(slow)
+		synctest.Wait()
+		if err := r.Remove(t.Context(), "db"); err != nil {
+			t.Errorf("remove: got %v, and its container is gone", err)
+		}
+		stop()
+	})
+}
+
 // G5, G12: an unmount that was lost with the plugin never comes again. What no running container uses two minutes after is let go; what
 // was mounted since is not.
 func TestG12UnmountLostWithThePlugin(t *testing.T) {

@@ -41,6 +41,7 @@ type world struct {
 	mu         sync.Mutex
 	disks      map[mooring.Name]*disk
 	down       bool          // vCenter
+	answering  chan struct{} // Docker's answer takes until it is closed
 	linger     time.Duration // how long Attach waits for a disk that another machine has
 	instance   string
 	machineErr error
@@ -342,14 +343,19 @@ func (w *world) Hold(id mooring.DiskID) (io.Closer, error) {
 	return io.NopCloser(nil), nil
 }
 
+// Running answers when it may, with what was so when it was asked.
 func (w *world) Running(context.Context) (map[mooring.Name][]string, error) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.calls["running"]++
-	if w.dockerDown {
+	down, running, wait := w.dockerDown, w.running, w.answering
+	w.mu.Unlock()
+	if wait != nil {
+		<-wait
+	}
+	if down {
 		return nil, mooring.ErrUnavailable
 	}
-	return w.running, nil
+	return running, nil
 }
 
 // set changes the world.
