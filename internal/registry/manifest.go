@@ -3,6 +3,7 @@ package registry
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/mooring-sh/mooring"
 )
@@ -65,18 +66,30 @@ func ParseManifest(content []byte) (Manifest, error) {
 	if m.MediaType == "" {
 		m.MediaType = mediaType(raw.SchemaVersion, raw.Manifests != nil)
 	}
-	if len(m.Blobs) == 0 && raw.Manifests == nil {
+	if len(m.Blobs) == 0 && raw.Layers == nil && raw.Blobs == nil && raw.Manifests == nil {
 		return Manifest{}, fmt.Errorf("parse manifest: neither blobs nor manifests in it: %w", mooring.ErrCorrupt)
 	}
-	for _, d := range m.References() {
-		if _, err := ParseDigest(string(d.Digest)); err != nil {
-			return Manifest{}, fmt.Errorf("parse manifest: %w: %w", mooring.ErrCorrupt, err)
-		}
-		if d.Size < 0 && d.Size != UnknownSize {
-			return Manifest{}, fmt.Errorf("parse manifest: %s has %d bytes: %w", d.Digest, d.Size, mooring.ErrCorrupt)
-		}
+	if err := m.check(); err != nil {
+		return Manifest{}, err
 	}
 	return m, nil
+}
+
+// check refuses what nobody could look for: a digest that is none, a size that cannot be. Even what need not be there must have a name.
+func (m Manifest) check() error {
+	named := slices.Concat(m.Blobs, m.Manifests)
+	if m.Subject != nil {
+		named = append(named, *m.Subject)
+	}
+	for _, d := range named {
+		if _, err := ParseDigest(string(d.Digest)); err != nil {
+			return fmt.Errorf("parse manifest: %w: %w", mooring.ErrCorrupt, err)
+		}
+		if d.Size < 0 && d.Size != UnknownSize {
+			return fmt.Errorf("parse manifest: %s has %d bytes: %w", d.Digest, d.Size, mooring.ErrCorrupt)
+		}
+	}
+	return nil
 }
 
 // UnknownSize is the size of what a manifest of schema 1 refers to.

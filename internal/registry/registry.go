@@ -44,7 +44,7 @@ func DigestOf(content []byte) Digest { return SumDigest(sha256.Sum256(content)) 
 func SumDigest(sum [sha256.Size]byte) Digest { return Digest(algorithm + hex.EncodeToString(sum[:])) }
 
 // Hex returns the digits.
-func (d Digest) Hex() string { return string(d[len(algorithm):]) }
+func (d Digest) Hex() string { return strings.TrimPrefix(string(d), algorithm) }
 
 // Short returns the algorithm and the first twelve digits, for tables.
 func (d Digest) Short() string { return string(d[:min(len(d), len(algorithm)+12)]) }
