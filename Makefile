@@ -5,8 +5,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
-# Debian keeps dockerd, mkfs and losetup where an ordinary user's PATH does not look.
-export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+# Debian keeps dockerd, mkfs and losetup where an ordinary user's PATH does not look. The registry that tests ask is unpacked by `make setup`.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(CURDIR)/.cache/docker-registry
 
 GO        ?= go
 GOLANGCI  := $(GO) tool -modfile=tools.mod golangci-lint
@@ -57,11 +57,13 @@ deadcode: ## functions that no binary reaches (before a release)
 	$(GO) tool -modfile=tools.mod deadcode -test ./...
 
 # Root runs everything at once. Anyone else compiles as himself, and only the tests that need root run through sudo.
+# What a program may need of memory is measured without the race detector, which needs more.
 # The tests of integration/ run in a network namespace of their own, where nothing can be downloaded: so all that they build is
 # there before.
 .PHONY: test
 test: setup build ## all tests that need no virtual machine
 	@$(GOLANGCI) version >/dev/null
+	$(GO) test -count=1 -run '^TestAManifestOf100000Images' ./supervisor/images
 ifeq ($(ROOT),)
 	$(STACK_IMAGES)
 	$(GO) test $(TESTFLAGS) ./... $(NOSKIP)
@@ -95,6 +97,11 @@ test-lab: build ## the lab of QEMU machines itself
 measure: build ## what Mooring costs at a start, on QEMU machines: docs/performance.md
 	@ROOT='$(ROOT)' .ci/setup machines
 	$(ROOT) env MEASURE=1 ANCESTOR=1 $(GO) test -tags machines -count=1 -timeout 2h -v -run '^TestMeasure' ./integration/failover
+
+# One long run of an experiment that the tests make in short; TMPDIR says on which disk, FS=btrfs shows that it finds losses.
+.PHONY: power-cuts
+power-cuts: setup ## power cuts of a registry's disk (docs/power-cuts.md): CUTS=1000, FS=ext4, SEED=n
+	$(ROOT) env CUTS='$(CUTS)' FS='$(FS)' SEED='$(SEED)' $(GO) test -count=1 -timeout 24h -v -run '^TestNoAcknowledgedPushIsLost' ./integration/powercut
 
 .PHONY: fuzz
 fuzz: ## each fuzz test for FUZZTIME (20s)
