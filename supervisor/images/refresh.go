@@ -1,0 +1,125 @@
+package images
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/mooring-sh/mooring/internal/registry/layout"
+)
+
+// Refresh brings the manifest up to date with the storage. It is for when all is well: a push that was acknowledged before the call is in the manifest, durably, when it returns.
+// It costs little when nothing has changed, and does not take in what is wrong with what was right: that is in the verdict, which is as that of tier 1 for what it looked at.
+func (p *Prover) Refresh(ctx context.Context) (Verdict, error) {
+	if err := p.take(ctx); err != nil {
+		return Verdict{}, err
+	}
+	defer p.give()
+	storage, err := layout.Open(p.setup.Storage)
+	if err != nil {
+		return Verdict{}, err
+	}
+	begun := time.Now()
+	look, err := p.toLookAt(ctx, storage)
+	if err != nil {
+		return Verdict{}, fmt.Errorf("refresh the manifest: %w", err)
+	}
+	if look.nothing() {
+		c := newChange()
+		c.at(opTaken, begun)
+		return Verdict{At: begun}, p.commit(c)
+	}
+	l := &looking{storage: storage, m: p.manifest, trust: true, only: look.only, show: quiet(nil)}
+	seen, err := l.look(ctx, look.rows, false)
+	if err != nil {
+		return Verdict{}, fmt.Errorf("refresh the manifest: %w", err)
+	}
+	seen.Taken = begun
+	v := Judge(p.manifest, seen, suspects(p.manifest, seen))
+	p.damage = nil
+	if err := p.commit(p.manifest.update(seen, v, begun)); err != nil {
+		return v, fmt.Errorf("refresh the manifest: %w", err)
+	}
+	if p.traces, p.mark = look.traces, look.mark; look.only == nil {
+		p.whole = begun
+	}
+	return v, nil
+}
+
+// toLook says what a refresh has to look at, and what it knows afterwards.
+type toLook struct {
+	only   []string // nil: everything
+	rows   *Rows
+	traces map[string]uint64
+	mark   string
+}
+
+func (l toLook) nothing() bool { return l.only != nil && len(l.only) == 0 }
+
+// toLookAt finds out where something has changed since the last refresh.
+func (p *Prover) toLookAt(ctx context.Context, storage *layout.Storage) (l toLook, err error) {
+	whole := p.manifest.Empty() || p.manifest.behind || time.Since(p.whole) > wholeEvery
+	if p.setup.Tags != nil {
+		if l.mark, err = p.setup.Tags.Mark(ctx); err != nil {
+			return l, err
+		}
+		if !whole && l.mark == p.mark {
+			l.only = []string{}
+			return l, nil
+		}
+		if l.rows, err = p.setup.Tags.Rows(ctx); err == nil && !whole {
+			l.only = p.manifest.differing(l.rows)
+		}
+		return l, err
+	}
+	if l.traces, err = storage.Traces(ctx); err != nil || whole {
+		return l, err
+	}
+	l.only = []string{}
+	for name, trace := range l.traces {
+		if old, ok := p.traces[name]; !ok || old != trace {
+			l.only = append(l.only, name)
+		}
+	}
+	for name := range p.traces {
+		if _, ok := l.traces[name]; !ok {
+			l.only = append(l.only, name)
+		}
+	}
+	return l, nil
+}
+
+// differing returns the repositories of which the database says something else than the manifest.
+func (m *Manifest) differing(rows *Rows) []string {
+	names := make(map[string]bool)
+	for name := range m.repositories {
+		names[name] = rows.repository(name) == nil
+	}
+	for i := range rows.Repositories {
+		r := &rows.Repositories[i]
+		known, ok := m.repositories[r.Name]
+		names[r.Name] = !ok || !known.agrees(m, r)
+	}
+	maps.DeleteFunc(names, func(_ string, differs bool) bool { return !differs })
+	return slices.AppendSeq([]string{}, maps.Keys(names))
+}
+
+// agrees reports whether the database says the same of the repository.
+func (r *repository) agrees(m *Manifest, row *RowRepository) bool {
+	if len(r.revisions) != len(row.Images) || len(r.tags) != len(row.Tags) {
+		return false
+	}
+	for _, img := range row.Images {
+		if _, ok := r.revisions[m.digests.find(keyOf(img.Digest))]; !ok {
+			return false
+		}
+	}
+	for _, t := range row.Tags {
+		if known, ok := r.tags[t.Name]; !ok || m.digests.keys[known.target] != keyOf(t.Target) || known.moved != timeNano(t.Pushed) {
+			return false
+		}
+	}
+	return true
+}
