@@ -103,7 +103,7 @@ func TestSocketsAreThoseOfTheConfiguration(t *testing.T) {
 func TestExposure(t *testing.T) {
 	needs(t, "systemd-analyze")
 	t.Run("plugin", func(t *testing.T) { exposure(t, "mooring-plugin", "47") })
-	t.Run("supervisor", func(t *testing.T) { exposure(t, "mooring-supervisor", "42") })
+	t.Run("supervisor", func(t *testing.T) { exposure(t, "mooring-supervisor", "44") })
 }
 
 func exposure(t *testing.T, name, most string) {

@@ -15,7 +15,7 @@ const (
 	evidenceBack  = time.Hour       // before the boot, where nobody knows when the machine died
 )
 
-// limitOf returns how long an action may take. The start of a container waits for its volumes, for which dockerd gives up after two minutes.
+// limitOf returns how long an action may take; 0: until it is let go. The start of a container waits for its volumes, for which dockerd gives up after two minutes.
 func limitOf(v Verb) time.Duration {
 	switch v {
 	case Start, Restart:
@@ -24,6 +24,8 @@ func limitOf(v Verb) time.Duration {
 		return time.Minute
 	case Ask, Reload, Flush:
 		return 30 * time.Second
+	case Verify, Keep, Rehash:
+		return 0
 	default:
 		return time.Second
 	}
@@ -31,9 +33,15 @@ func limitOf(v Verb) time.Duration {
 
 // begin carries out an action in the background. What came of it is heard by the loop.
 func (s *Supervisor) begin(ctx context.Context, a Action, r Recovery) {
+	if a.Verb == LetGo {
+		for _, cancel := range s.cancels {
+			cancel()
+		}
+		return
+	}
 	s.underway = append(s.underway, a)
+	acting, cancel := s.within(ctx, a.Verb)
 	s.work.Go(func() {
-		acting, cancel := context.WithTimeout(ctx, limitOf(a.Verb))
 		defer cancel()
 		e := end{outcome: Outcome{Action: a, Began: time.Now()}}
 		var err error
@@ -48,6 +56,16 @@ func (s *Supervisor) begin(ctx context.Context, a Action, r Recovery) {
 		s.logAction(r, e.outcome, err)
 		s.ended <- e
 	})
+}
+
+// within returns the context of an action. What has no limit can be let go.
+func (s *Supervisor) within(ctx context.Context, v Verb) (context.Context, context.CancelFunc) {
+	if limit := limitOf(v); limit > 0 {
+		return context.WithTimeout(ctx, limit)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	s.cancels[v] = cancel
+	return ctx, cancel
 }
 
 func (s *Supervisor) do(ctx context.Context, a Action, r Recovery) (Answer, error) {
@@ -66,7 +84,15 @@ func (s *Supervisor) do(ctx context.Context, a Action, r Recovery) (Answer, erro
 		if s.Notifier == nil {
 			return Answer{}, nil
 		}
-		return Answer{}, s.Notifier.Notify(ctx, ReportOf(r))
+		rep := ReportOf(r, s.found())
+		shorten(rep.Images)
+		return Answer{}, s.Notifier.Notify(ctx, rep)
+	case Verify:
+		return Answer{}, s.Images.Verify(ctx, r.Images.Storage)
+	case Keep:
+		return Answer{}, s.Images.Keep(ctx, r.Images.Storage)
+	case Rehash:
+		return Answer{}, s.Images.Rehash(ctx, r.Images.Storage)
 	default:
 		return Answer{}, fmt.Errorf("unknown action %s: %w", a.Verb, mooring.ErrInvalid)
 	}

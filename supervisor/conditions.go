@@ -51,8 +51,12 @@ func (s *step) conditions() []admin.Condition {
 		(s.r.Phase == Failed || s.o.Now.Sub(s.r.Doors.Wrong) >= wrongAfter) {
 		add("doors", admin.Failing, "the stack does not answer right", a.Text, doorsCure)
 	}
+	s.imageConditions(add)
 	if s.r.Message.Tries >= tellTries {
 		add("notify", admin.Warning, "nobody could be told", s.r.Message.Err, "check notify in the supervisor's configuration")
+	}
+	if s.r.Images.Storage.Service != "" {
+		found = append(found, s.o.Images.Conditions...)
 	}
 	return found
 }
@@ -93,6 +97,13 @@ func (s *step) tell(before Phase) {
 		if alarm {
 			*m = Message{Due: true}
 		}
+	}
+	if p := &s.r.Images; s.r.Phase.final() {
+		now := p.Damage.Images + p.Damage.Others
+		if now > p.Told {
+			*m = Message{Due: true}
+		}
+		p.Told = now
 	}
 	if m.Due && m.Tries < tellTries && !s.o.Now.Before(m.Next) {
 		s.act(Notify, "")

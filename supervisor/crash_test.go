@@ -17,7 +17,7 @@ func harbor(t *testing.T, happens ...string) *play {
 	t.Helper()
 	p := newPlay(t)
 	for _, line := range []string{
-		"log takes=2s", "registry after=log logs=log needs=r", "postgresql after=log logs=log needs=d takes=5s",
+		"log takes=2s", "registry after=log logs=log needs=r images=postgresql", "postgresql after=log logs=log needs=d takes=5s",
 		"redis after=log logs=log needs=c cache", "core after=log,registry,redis,postgresql logs=log fatal=postgresql",
 		"jobservice after=core logs=log", "proxy after=registry,core,log logs=log entry",
 	} {
@@ -37,6 +37,12 @@ func harbor(t *testing.T, happens ...string) *play {
 	return p
 }
 
+// proof is what is known of the images, for comparison.
+func (p *play) proof() string {
+	i := p.recovery.Images
+	return fmt.Sprintf("images %s: %d damaged, tags %q, late %t", i.State, i.Damage.Images, i.Verdict.Tags, i.Late)
+}
+
 func mishaps() map[string][]string {
 	return map[string][]string{
 		"nothing else":       nil,
@@ -48,10 +54,15 @@ func mishaps() map[string][]string {
 		"a taken disk":       {"volume d taken by VM2"},
 		"a fenced disk":      {"volume d fenced the host is not dead"},
 		"a hopeless proxy":   {"doors 500", "hopeless"},
+		"slow images":        {"images takes 15s"},
+		"lost images":        {"images takes 3s", "images missing a:1: gone", "images missing b:2: gone"},
+		"unreadable images":  {"images breaks 2", "images takes 2s"},
+		"late images":        {"images takes 11m"},
+		"unknown tags":       {"images silent relation does not exist"},
 	}
 }
 
-// The supervisor may be killed at any point of any step: before it has written the journal, before it acts, and before it hears what came of that. It goes on,
+// G23: The supervisor may be killed at any point of any step: before it has written the journal, before it acts, and before it hears what came of that. It goes on,
 // and it all ends as if it had never been killed.
 func TestKilledAtAnyPointItEndsTheSame(t *testing.T) {
 	end := func(p *play) {
@@ -64,7 +75,7 @@ func TestKilledAtAnyPointItEndsTheSame(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			whole := harbor(t, happens...)
 			end(whole)
-			want := fmt.Sprintf("%s, told %d\n%s", whole.phase, whole.told, whole.standing())
+			want := fmt.Sprintf("%s, told %d\n%s\n%s", whole.phase, whole.told, whole.standing(), whole.proof())
 			if whole.phase != supervisor.Settled && whole.phase != supervisor.Failed {
 				t.Fatalf("without a kill: %s", want)
 			}
@@ -79,7 +90,7 @@ func TestKilledAtAnyPointItEndsTheSame(t *testing.T) {
 						return lives
 					}
 					end(p)
-					got := fmt.Sprintf("%s, told %d\n%s", p.phase, min(p.told, 1), p.standing()) // told twice is better than not at all
+					got := fmt.Sprintf("%s, told %d\n%s\n%s", p.phase, min(p.told, 1), p.standing(), p.proof()) // told twice is better than not at all
 					if got != want {
 						t.Fatalf("killed in step %d, at point %d: got %s\nwant %s\n%s", at, d, got, want, strings.Join(p.lines, "\n"))
 					}
@@ -113,8 +124,8 @@ func TestKilledAgainAndAgainItEndsTheSame(t *testing.T) {
 			return death(rapid.IntRange(int(lives), int(afterActing)).Draw(r, "death"))
 		}
 		end(p)
-		if p.phase != whole.phase || p.standing() != whole.standing() {
-			r.Fatalf("got %s\n%s\nwant %s\n%s", p.phase, p.standing(), whole.phase, whole.standing())
+		if p.phase != whole.phase || p.standing() != whole.standing() || p.proof() != whole.proof() {
+			r.Fatalf("got %s\n%s\n%s\nwant %s\n%s\n%s", p.phase, p.standing(), p.proof(), whole.phase, whole.standing(), whole.proof())
 		}
 	})
 }

@@ -40,6 +40,9 @@ func (s *step) excuse(v Service, t *Track) string {
 		if i >= 0 {
 			return "waits for " + string(v.After[i])
 		}
+		if v.Entry && s.awaits != "" && (s.r.Phase == Verifying || s.r.Phase.final()) {
+			return "waits for the images' verification"
+		}
 		if v.Entry && !s.r.Phase.final() {
 			return "comes last"
 		}

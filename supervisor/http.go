@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ func (s *Supervisor) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+admin.StackPath, func(w http.ResponseWriter, _ *http.Request) { reply(w, s.stack()) })
 	mux.HandleFunc("POST "+admin.HealPath, s.serveHeal)
+	mux.HandleFunc("POST "+admin.FlushPath, s.serveFlush)
 	mux.HandleFunc("GET "+admin.RecoveriesPath, func(w http.ResponseWriter, _ *http.Request) {
 		list, err := s.Reports.List()
 		if err != nil {
@@ -40,9 +42,30 @@ func (s *Supervisor) Handler() http.Handler {
 func (s *Supervisor) report(id string) (admin.Recovery, error) {
 	now := s.Recovery()
 	if now.ID != "" && !now.Phase.final() && (id == now.ID || id == admin.LastRecovery) {
-		return ReportOf(now), nil
+		rep := ReportOf(now, s.found())
+		s.addProgress(rep.Images)
+		return rep, nil
 	}
-	return s.Reports.Find(id)
+	rep, err := s.Reports.Find(id)
+	if err == nil && rep.ID == now.ID {
+		s.addProgress(rep.Images)
+	}
+	return rep, err
+}
+
+// addProgress adds how far the tier is that runs now.
+func (s *Supervisor) addProgress(i *admin.Images) {
+	if i != nil && s.Images != nil {
+		i.Progress = progressOf(s.Images.Observe().Progress)
+	}
+}
+
+// found returns what was found of each image.
+func (s *Supervisor) found() ImagesState {
+	if s.Images == nil {
+		return ImagesState{}
+	}
+	return s.Images.Observe()
 }
 
 // stack returns how the stack is doing.
@@ -54,6 +77,9 @@ func (s *Supervisor) stack() admin.Stack {
 		Version: s.Version, Configured: s.Stack != nil, Recovery: r.ID, Phase: string(r.Phase), Since: r.Since, Waits: append([]string{}, r.Waits...),
 		Services: servicesOf(r), Doors: doorsOf(r), Conditions: append([]admin.Condition{}, r.Conditions...),
 	}
+	st.Images = imagesOf(r.Images, s.found())
+	shorten(st.Images)
+	s.addProgress(st.Images)
 	if s.Warnings != nil {
 		st.Conditions = append(st.Conditions, s.Warnings()...)
 	}
@@ -86,6 +112,28 @@ func (s *Supervisor) serveHeal(w http.ResponseWriter, r *http.Request) {
 		reply(w, s.stack())
 	case <-r.Context().Done():
 	}
+}
+
+// serveFlush has what the registry remembers of its blobs forgotten.
+func (s *Supervisor) serveFlush(w http.ResponseWriter, r *http.Request) {
+	cache := s.Recovery().Images.Storage.Cache
+	if s.Stack == nil || cache == "" {
+		reply(w, admin.Flushed{})
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), limitOf(Restart))
+	defer cancel()
+	err := s.Stack.Flush(ctx, cache)
+	restarted := errors.Is(err, mooring.ErrInvalid)
+	if restarted {
+		err = s.Stack.Restart(ctx, cache)
+	}
+	if err != nil {
+		refuse(w, fmt.Errorf("flush the registry's cache: %w", err))
+		return
+	}
+	s.Log.Info("the registry's cache is flushed", "service", cache, "restarted", restarted)
+	reply(w, admin.Flushed{Service: string(cache), Restarted: restarted})
 }
 
 func reply(w http.ResponseWriter, body any) {

@@ -26,10 +26,12 @@ type Notifier interface {
 	Notify(ctx context.Context, rep admin.Recovery) error
 }
 
-// Parts is what a Supervisor is made of. Without a Stack it is idle; without a Witness there is no evidence; without a Notifier nobody is told. Warnings may be nil.
+// Parts is what a Supervisor is made of. Without a Stack it is idle; without Images a registry is a service like any other; without a Witness there is no
+// evidence; without a Notifier nobody is told. Warnings may be nil.
 type Parts struct {
 	Stack    Stack
 	Volumes  Volumes
+	Images   Images
 	Witness  Witness
 	Notifier Notifier
 	Journal  *Journal
@@ -56,6 +58,7 @@ type Supervisor struct {
 	seen     time.Time    // when it was last seen to run
 	doors    Answer
 	underway []Action
+	cancels  map[Verb]context.CancelFunc // of what reads the images' storage
 	touched  time.Time
 	saved    admin.Recovery // the report as it was last written
 	seeking  string         // the recovery for which evidence is being looked for
@@ -86,7 +89,9 @@ type told struct {
 
 // New returns a supervisor.
 func New(p Parts, s Settings) *Supervisor {
-	return &Supervisor{Parts: p, Settings: s, ended: make(chan end), heal: make(chan admin.Heal)}
+	return &Supervisor{
+		Parts: p, Settings: s, ended: make(chan end), heal: make(chan admin.Heal), cancels: make(map[Verb]context.CancelFunc),
+	}
 }
 
 // Run looks after the stack until ctx ends, and returns when all that it began has ended. After each turn it calls alive: a watchdog that is fed by it knows
@@ -182,7 +187,8 @@ func (s *Supervisor) turn(ctx context.Context, heard told) time.Duration {
 		s.begin(ctx, a, r)
 	}
 	s.seekEvidence(ctx, r)
-	if o.Docker.OK() && len(actions) == 0 && len(s.underway) == 0 && r.atRest() {
+	busy := slices.ContainsFunc(s.underway, func(a Action) bool { return a.Verb != Keep && a.Verb != Rehash })
+	if o.Docker.OK() && len(actions) == 0 && !busy && r.atRest() {
 		return restTick
 	}
 	return tick
@@ -198,6 +204,9 @@ func (s *Supervisor) observe(ctx context.Context) Observation {
 	}
 	state := s.Stack.Observe(looking)
 	o.Docker, o.Project, o.Services = state.Docker, state.Project, state.Services
+	if s.Images != nil {
+		o.Storage, o.Images = state.Storage, s.Images.Observe()
+	}
 	if slices.ContainsFunc(o.Services, func(v Service) bool { return len(v.Needs) > 0 }) {
 		o.Volumes, o.Plugin = s.Volumes.Observe(looking)
 	}
@@ -215,12 +224,7 @@ func (s *Supervisor) record(last, r Recovery, looked time.Time) {
 		s.touched = now
 		trouble = s.Journal.Touch(now)
 	}
-	rep := s.saved
-	if rep.ID != r.ID || rep.Phase != string(r.Phase) {
-		rep = ReportOf(r)
-	}
-	rep.Evidence = append([]mooring.Sighting{}, r.Evidence...)
-	if rep.ID != s.saved.ID || rep.Phase != s.saved.Phase || len(rep.Evidence) != len(s.saved.Evidence) {
+	if rep, news := renew(s.saved, r, s.found()); news {
 		if err := s.Reports.Save(rep); err != nil {
 			trouble = errors.Join(trouble, err)
 		} else {
@@ -286,5 +290,5 @@ func (s *Supervisor) MarkShutdown() error {
 // atRest says that nothing changes by waiting for a second or two: all is well, or what is not is known and waits for a person.
 func (r Recovery) atRest() bool {
 	return r.Phase.final() && !r.Message.Due && (r.Doors.Answer.Right || r.Doors.GaveUp || r.Doors.Answer.At.IsZero()) &&
-		!slices.ContainsFunc(r.Services, func(t Track) bool { return !t.Ready && !t.Stopped && !t.Blocked && !t.GaveUp })
+		r.Images.State != ProofRuns && !slices.ContainsFunc(r.Services, func(t Track) bool { return !t.Ready && !t.Stopped && !t.Blocked && !t.GaveUp })
 }

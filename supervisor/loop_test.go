@@ -30,6 +30,7 @@ type stage struct {
 	saw      []mooring.Sighting
 	sawErr   error
 	messages []admin.Recovery
+	prover   *prover // nil: the registry is a service like any other
 }
 
 func newStage(t *testing.T, happens ...string) *stage {
@@ -61,7 +62,7 @@ func (s *stage) Observe(ctx context.Context) (state supervisor.StackState) {
 	s.with(func(w *world) {
 		s.looks++
 		o := w.seen()
-		state = supervisor.StackState{Docker: o.Docker, Project: o.Project, Services: o.Services}
+		state = supervisor.StackState{Docker: o.Docker, Project: o.Project, Services: o.Services, Storage: o.Storage}
 	})
 	if s.hang {
 		select {}
@@ -140,6 +141,9 @@ func live(t *testing.T, s *stage, dir string, boot mooring.BootID) *life {
 	}
 	if s != nil {
 		parts.Stack, parts.Volumes, parts.Witness, parts.Notifier = s, plugin{s}, s, s
+		if s.prover != nil {
+			parts.Images = s.prover
+		}
 	}
 	l := &life{t: t, journal: j}
 	l.Supervisor = supervisor.New(parts, supervisor.Settings{Boot: boot, Booted: time.Now(), Limits: limits(), Version: "v1"})

@@ -62,9 +62,9 @@ func (s *step) fell(v Service, t *Track) bool {
 }
 
 // turn says whether it is the service's turn to be started: all that it depends on is ready. What a person stopped or what was given up is not waited
-// for, and nothing is waited for longer than a start may take. The door's turn comes when all else is done, and caches are flushed.
+// for, and nothing is waited for longer than a start may take. The door's turn comes when all else is done, caches are flushed, and the images are proved.
 func (s *step) turn(v Service, t *Track) bool {
-	if v.Entry && (s.r.Phase == Fencing || s.r.Phase == Attaching || s.r.Phase == Starting) {
+	if v.Entry && (s.awaits != "" || s.r.Phase == Fencing || s.r.Phase == Attaching || s.r.Phase == Starting) {
 		return false
 	}
 	if s.o.Now.Sub(t.Down) >= s.limits.Starting {

@@ -56,15 +56,44 @@ func anyObservation(r *rapid.T, now time.Time) supervisor.Observation {
 	for i := range rapid.IntRange(0, 5).Draw(r, "services") {
 		o.Services = append(o.Services, anyService(r, i, now))
 	}
+	anyImages(r, &o, now)
 	if rapid.Bool().Draw(r, "asked") {
 		o.Doors = supervisor.Answer{At: now.Add(-time.Duration(rapid.IntRange(0, 60).Draw(r, "ago")) * time.Second), Right: rapid.Bool().Draw(r, "right")}
 	}
 	return o
 }
 
+// anyImages adds a registry's storage, mostly, and what is known of its images.
+func anyImages(r *rapid.T, o *supervisor.Observation, now time.Time) {
+	ago := func(what string) time.Time {
+		return now.Add(-time.Duration(rapid.IntRange(0, 90).Draw(r, what)) * time.Second)
+	}
+	if len(o.Services) > 0 && rapid.IntRange(0, 9).Draw(r, "registry") > 0 {
+		o.Storage = supervisor.Storage{
+			Service: o.Services[0].Name, Dir: rapid.SampledFrom([]string{"", "data"}).Draw(r, "dir"),
+			Tags: rapid.SampledFrom([]supervisor.ServiceName{"", "c", "nobody"}).Draw(r, "tags"),
+		}
+		if needs := o.Services[0].Needs; len(needs) > 0 {
+			o.Storage.Volume = needs[0]
+		}
+	}
+	if rapid.IntRange(0, 3).Draw(r, "verdict") == 0 {
+		o.Images.Verdict = supervisor.Verdict{At: ago("ended"), Images: 5, Tags: fact().Draw(r, "tags proved"), TagsErr: "no"}
+	}
+	if rapid.IntRange(0, 3).Draw(r, "damage") == 0 {
+		o.Images.Damage = supervisor.Damage{At: ago("found"), Images: rapid.IntRange(0, 3).Draw(r, "damaged"), Worst: []string{"a:1: gone"}}
+	}
+	if rapid.IntRange(0, 3).Draw(r, "rehashed") == 0 {
+		o.Images.Rehashed = ago("rehashed")
+	}
+}
+
 // anyOutcomes ends some of the actions that were asked for, and leaves others under way.
 func anyOutcomes(r *rapid.T, o *supervisor.Observation, actions []supervisor.Action) {
 	for _, a := range actions {
+		if a.Verb == supervisor.LetGo {
+			continue // it has no outcome
+		}
 		switch rapid.IntRange(0, 4).Draw(r, "outcome") {
 		case 0, 1:
 			o.Underway = append(o.Underway, a)
@@ -77,15 +106,16 @@ func anyOutcomes(r *rapid.T, o *supervisor.Observation, actions []supervisor.Act
 	}
 }
 
-// Whatever is seen, in whatever order: a service whose disk is fenced is not started, nor one that a person stopped; the door is not opened before the stack behind it has been
-// waited for; and in every boot the recovery settles or fails within its limits.
+// G22, G23, G24: Whatever is seen, in whatever order: a service whose disk is fenced is not started, nor one that a person stopped; the door is not opened before the stack behind it has been
+// waited for, nor before the images are proved as far as they can be within their limit; no storage is read that is not mounted, and no manifest is kept that was not compared; and in every boot
+// the recovery settles or fails within its limits.
 func TestWhateverIsSeen(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		var rec supervisor.Recovery
 		var actions []supervisor.Action
 		l := limits()
 		now := time.Date(2030, 1, 2, 3, 0, 0, 0, time.UTC)
-		for range rapid.IntRange(1, 40).Draw(r, "steps") {
+		for range rapid.IntRange(1, 60).Draw(r, "steps") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 90).Draw(r, "seconds")) * time.Second)
 			o := anyObservation(r, now)
 			anyOutcomes(r, &o, actions)
@@ -103,9 +133,7 @@ func TestWhateverIsSeen(t *testing.T) {
 // checkAction checks what is asked for against what was seen.
 func checkAction(r *rapid.T, before, rec supervisor.Recovery, o supervisor.Observation, a supervisor.Action) {
 	if a.Service == "" {
-		if a.Verb != supervisor.Ask && a.Verb != supervisor.Notify {
-			r.Fatalf("%s of no service", a.Verb)
-		}
+		checkOther(r, rec, o, a)
 		return
 	}
 	if !o.Docker.OK() {
@@ -140,6 +168,46 @@ func checkAction(r *rapid.T, before, rec supervisor.Recovery, o supervisor.Obser
 	if v.Entry && (rec.Phase == supervisor.Fencing || rec.Phase == supervisor.Attaching || rec.Phase == supervisor.Starting) {
 		r.Fatalf("%s the door while %s", a.Verb, rec.Phase)
 	}
+	if p := rec.Images; v.Entry && a.Verb == supervisor.Start && readable(rec, o) && p.Verdict.At.IsZero() && !p.Late && !p.GaveUp {
+		r.Fatalf("the door is opened before there is an answer: %+v", p)
+	}
+}
+
+// checkOther checks what is done to no service.
+func checkOther(r *rapid.T, rec supervisor.Recovery, o supervisor.Observation, a supervisor.Action) {
+	under := func(verbs ...supervisor.Verb) bool {
+		return slices.ContainsFunc(o.Underway, func(u supervisor.Action) bool { return slices.Contains(verbs, u.Verb) })
+	}
+	switch a.Verb {
+	case supervisor.Ask, supervisor.Notify:
+	case supervisor.LetGo:
+		if !under(supervisor.Verify, supervisor.Keep, supervisor.Rehash) {
+			r.Fatal("nothing is there to be let go")
+		}
+	case supervisor.Verify:
+		if !readable(rec, o) || under(supervisor.Verify, supervisor.Keep, supervisor.Rehash) {
+			r.Fatalf("verify %+v with %v under way", o.Storage, o.Underway)
+		}
+	case supervisor.Keep, supervisor.Rehash:
+		if !readable(rec, o) || under(supervisor.Verify, a.Verb) || rec.Phase != supervisor.Settled || !rec.Images.Verdict.At.After(rec.Began) {
+			r.Fatalf("%s %+v while %s, with %v under way and the verdict of %s", a.Verb, o.Storage, rec.Phase, o.Underway, rec.Images.Verdict.At)
+		}
+	default:
+		r.Fatalf("%s of no service", a.Verb)
+	}
+}
+
+// readable says whether the registry's storage is mounted, and nobody has stopped the registry.
+func readable(rec supervisor.Recovery, o supervisor.Observation) bool {
+	at := o.Storage
+	i := slices.IndexFunc(o.Services, func(v supervisor.Service) bool { return v.Name == at.Service })
+	if !o.Docker.OK() || i < 0 || at.Dir == "" || slices.ContainsFunc(rec.Services, func(t supervisor.Track) bool { return t.Name == at.Service && t.Stopped }) {
+		return false
+	}
+	if at.Volume == "" {
+		return !slices.ContainsFunc(o.Services[i].Dirs, func(d supervisor.Dir) bool { return d.Mounted == mooring.No })
+	}
+	return o.Plugin.OK() && slices.ContainsFunc(o.Volumes, func(v supervisor.Volume) bool { return v.Name == at.Volume && v.State == supervisor.VolumeMounted })
 }
 
 // forced says whether a person asked for the service to be tried whatever its volume looks like.
@@ -151,7 +219,7 @@ func checkPhase(r *rapid.T, rec supervisor.Recovery, l supervisor.Limits, now ti
 	if rec.Phase == supervisor.Settled || rec.Phase == supervisor.Failed {
 		return
 	}
-	if whole := l.Fencing + l.Attaching + l.Starting + l.Verifying; now.Sub(rec.Began) > whole+4*90*time.Second {
+	if whole := l.Fencing + l.Attaching + l.Starting + l.Images + l.Verifying; now.Sub(rec.Began) > whole+4*90*time.Second {
 		r.Fatalf("still %s %s after it began", rec.Phase, now.Sub(rec.Began))
 	}
 	if len(rec.Waits) == 0 {

@@ -16,6 +16,8 @@ type Observation struct {
 	Volumes  []Volume
 	Services []Service // in no order that matters
 	Doors    Answer    // the last one
+	Storage  Storage   // of the registry; matters only while it is known which services there are
+	Images   ImagesState
 
 	Underway []Action           // begun, and not ended yet
 	Ended    []Outcome          // since the last observation
@@ -28,6 +30,7 @@ type Observation struct {
 type StackState struct {
 	Docker, Project Reach
 	Services        []Service
+	Storage         Storage
 }
 
 // Boot is this run of the guest's kernel.
@@ -144,6 +147,10 @@ const (
 	Flush   Verb = "flush"
 	Ask     Verb = "ask"    // the doors; no service
 	Notify  Verb = "notify" // whoever wants to know that the recovery has settled or failed; no service
+	Verify  Verb = "verify" // the images, tiers 1 and 2; no service, as of all that follow
+	Keep    Verb = "keep"   // the manifest fresh; ends when it has to
+	Rehash  Verb = "rehash" // the images' blobs: tier 3
+	LetGo   Verb = "let go" // end Verify, Keep and Rehash; it has no outcome of its own
 )
 
 // Action is something that is to be done now. One whose like is under way is not asked for again.

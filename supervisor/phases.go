@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"slices"
+	"time"
 
 	"github.com/mooring-sh/mooring"
 )
@@ -11,17 +12,27 @@ import (
 func (s *step) advance() {
 	for !s.r.Phase.final() {
 		waits := s.waits(s.r.Phase)
-		late := s.o.Now.Sub(s.r.Since) >= s.limits.of(s.r.Phase)
-		if len(waits) > 0 && !late {
+		if len(waits) > 0 && !s.late() {
 			s.r.Waits = waits
 			return
 		}
+		s.r.Images.Late = s.r.Images.Late || s.r.Phase == Verifying && s.awaits != ""
 		s.pass(s.next(waits), waits)
 	}
 	s.r.Waits = nil
 	if s.r.Phase == Failed && s.well() {
 		s.pass(Settled, nil)
 	}
+}
+
+// late says that the phase's limit has passed. What comes after the proof of the images has its own time.
+func (s *step) late() bool {
+	spent := func(since time.Time) time.Duration { return s.o.Now.Sub(since) }
+	limit := s.limits.of(s.r.Phase)
+	if s.r.Phase != Verifying {
+		return spent(s.r.Since) >= limit
+	}
+	return spent(s.r.Since) >= limit+s.limits.Images || s.awaits == "" && spent(s.r.Since) >= limit && spent(s.r.Images.Freed) >= limit
 }
 
 // next returns the phase after this one, of which so much was still waited for.
@@ -46,7 +57,7 @@ func (s *step) next(missed []string) Phase {
 
 func (s *step) pass(next Phase, missed []string) {
 	last := &s.r.Timeline[len(s.r.Timeline)-1]
-	last.To, last.Missed = s.o.Now, missed
+	last.To, last.Missed = s.o.Now, append(slices.Clip(last.Missed), missed...)
 	s.r.Phase, s.r.Since = next, s.o.Now
 	s.r.Timeline = append(s.r.Timeline, Passage{Phase: next, From: s.o.Now})
 }
@@ -119,9 +130,15 @@ func (s *step) waitsForServices() []string {
 // waitsForDoors returns what keeps the doors from being open and answering right. Doors that are kept shut are not waited for.
 func (s *step) waitsForDoors() []string {
 	var waits []string
+	if s.awaits != "" {
+		waits = append(waits, s.awaits)
+	}
 	excused := false // a person stopped what the answer needs
 	for _, v := range s.services {
 		excused = excused || v.Entry && s.anyBehind(v, stopped)
+		if s.awaits != "" && down(v) {
+			continue // its turn has not come
+		}
 		if t := s.track(v.Name); (v.Entry || s.beyond[v.Name] && !t.GaveUp) && s.wanted(v) && !t.Ready {
 			waits = append(waits, sentence(s.why(v), cureOf(v)))
 		}

@@ -26,6 +26,7 @@ type Recovery struct {
 	Services   []Track            `json:"services"` // by name
 	Volumes    []Volume           `json:"volumes"`  // those that services need, as last seen
 	Doors      Doors              `json:"doors"`
+	Images     Proof              `json:"images,omitzero"`
 	Conditions []admin.Condition  `json:"conditions"` // what is wrong now
 	Evidence   []mooring.Sighting `json:"evidence,omitempty"`
 	Notes      []string           `json:"notes,omitempty"` // what else belongs into the report
@@ -51,7 +52,7 @@ const (
 	Fencing   Phase = "fencing"   // until no other machine may write to a disk that is needed
 	Attaching Phase = "attaching" // until what is needed is attached and mounted
 	Starting  Phase = "starting"  // until all services but the door are ready
-	Verifying Phase = "verifying" // until the door is open and what it answers is right
+	Verifying Phase = "verifying" // until the images are proved, the door is open and what it answers is right
 	Settled   Phase = "settled"   // all that can be up is; conditions name what is not
 	Failed    Phase = "failed"    // the stack does not answer as it should
 )
@@ -112,6 +113,8 @@ type Message struct {
 // Limits say how long each phase may take, and how often a service is tried.
 type Limits struct {
 	Fencing, Attaching, Starting, Verifying time.Duration
+	Images                                  time.Duration // for how long the door waits for nothing but the images, before Verifying counts
+	Rehash                                  time.Duration // from one whole run of tier 3 to the next; zero: only after a failover
 	Tries                                   int
 }
 

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -10,12 +11,12 @@ import (
 	"github.com/mooring-sh/mooring/internal/admin"
 )
 
-// ReportOf returns the report on the recovery as it is now.
-func ReportOf(r Recovery) admin.Recovery {
+// ReportOf returns the report on the recovery as it is now, with what was found of each image.
+func ReportOf(r Recovery, found ImagesState) admin.Recovery {
 	rep := admin.Recovery{
 		ID: r.ID, Boot: r.Boot, Origin: string(r.Origin), Phase: string(r.Phase), Damaged: r.damaged(),
 		Died: r.Died, Booted: r.Booted, Began: r.Began,
-		Timeline: []admin.Passage{}, Volumes: []admin.RecoveryVolume{}, Services: servicesOf(r), Doors: doorsOf(r),
+		Timeline: []admin.Passage{}, Volumes: []admin.RecoveryVolume{}, Services: servicesOf(r), Doors: doorsOf(r), Images: imagesOf(r.Images, found),
 		Evidence: append([]mooring.Sighting{}, r.Evidence...), Conditions: append([]admin.Condition{}, r.Conditions...), Notes: append([]string{}, r.Notes...),
 	}
 	if r.Phase.final() {
@@ -44,6 +45,50 @@ func servicesOf(r Recovery) []admin.Service {
 func doorsOf(r Recovery) admin.Doors {
 	a := r.Doors.Answer
 	return admin.Doors{Asked: a.At, Right: a.Right, Text: a.Text}
+}
+
+// pageLines is how much of each list of images a page of text has, which may be sent to people.
+const pageLines = 100
+
+// first writes a section with the first of many.
+func first[T any](b *strings.Builder, title string, all []T, id string, line func(T) string) {
+	listed := all[:min(len(all), pageLines)]
+	section(b, title, listed, line)
+	if more := len(all) - len(listed); more > 0 {
+		fmt.Fprintf(b, "  and %d more: mooring recovery show %s\n", more, id)
+	}
+}
+
+// shorten leaves the first of each list.
+func shorten(i *admin.Images) {
+	if i == nil {
+		return
+	}
+	i.Findings = i.Findings[:min(len(i.Findings), pageLines)]
+	i.New, i.Gone = i.New[:min(len(i.New), pageLines)], i.Gone[:min(len(i.Gone), pageLines)]
+}
+
+// imagesOf returns what was proved of the images; nil where the stack has no registry.
+func imagesOf(p Proof, f ImagesState) *admin.Images {
+	if p.Storage.Service == "" {
+		return nil
+	}
+	v, d := p.Verdict, p.Damage
+	return &admin.Images{
+		Service: string(p.Storage.Service), State: string(p.State), Text: p.Text, Cure: p.Cure,
+		Verified: v.At, Manifest: v.Manifest, Images: max(v.Images, d.Images), Proved: min(v.Intact, max(0, v.Images-d.Images)),
+		Damaged: d.Images, Others: d.Others, Unfinished: d.Unfinished,
+		Blobs: v.Blobs, Size: v.Size, Hashed: v.Hashed, HashedSize: v.Bytes, Tags: cmp.Or(string(v.Tags), "unknown"), Notes: append([]string{}, v.Notes...),
+		Rehashed: p.Rehashed, Findings: append([]admin.Finding{}, f.Findings...), New: append([]admin.Change{}, f.New...), Gone: append([]admin.Change{}, f.Gone...),
+	}
+}
+
+// progressOf returns how far a tier has come; nil: none runs.
+func progressOf(p Progress) *admin.TierProgress {
+	if p.Tier == 0 {
+		return nil
+	}
+	return &admin.TierProgress{Tier: p.Tier, What: p.What, Done: p.Done, All: p.All, Bytes: p.Bytes, AllBytes: p.AllBytes, Seconds: int64(p.Left.Seconds())}
 }
 
 // longAgo is how long before a recovery the kernel started that had nothing to do with it: at the first start of all.
@@ -75,6 +120,12 @@ func Page(rep admin.Recovery) string {
 		}
 	}
 	_ = w.Flush() // into memory
+	if i := rep.Images; i != nil {
+		section(&b, "Images", i.Sentences(), func(text string) string { return text })
+		first(&b, "Lost or damaged", i.Findings, rep.ID, admin.Finding.Line)
+		first(&b, "Gone from the storage, deleted or lost", i.Gone, rep.ID, admin.Change.Line)
+		first(&b, "Pushed since the manifest was made", i.New, rep.ID, admin.Change.Line)
+	}
 	section(&b, "Services", rep.Services, func(s admin.Service) string { return s.Name + "\t" + serviceText(s, zero) })
 	section(&b, "Volumes", rep.Volumes, func(v admin.RecoveryVolume) string { return string(v.Name) + "\t" + v.State + "\t" + v.Text })
 	section(&b, "What is wrong", rep.Conditions, func(c admin.Condition) string { return c.Text + "\n    cure: " + c.Cure })

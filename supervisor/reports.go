@@ -47,6 +47,37 @@ func (s Reports) Save(rep admin.Recovery) error {
 	return err
 }
 
+// renew returns the report on the recovery, and whether it is another one than was saved last. How everything was when the recovery ended stays as it was; what became
+// of the images is told until all of them have been hashed, and what was seen of the restart whenever that comes.
+func renew(saved admin.Recovery, r Recovery, found ImagesState) (admin.Recovery, bool) {
+	if saved.ID != r.ID || saved.Phase != string(r.Phase) {
+		return ReportOf(r, found), true
+	}
+	rep := saved
+	rep.Evidence = append([]mooring.Sighting{}, r.Evidence...)
+	news := len(rep.Evidence) != len(saved.Evidence)
+	if was := saved.Images; was == nil || !was.Rehashed.After(saved.Began) {
+		if was != nil && !r.Images.Verdict.At.IsZero() && found.Verdict.At.IsZero() { // a supervisor that was started since knows no more than its findings
+			found.New, found.Gone = was.New, was.Gone
+			if len(found.Findings) == 0 {
+				found.Findings = was.Findings
+			}
+		}
+		rep.Images = imagesOf(r.Images, found)
+		news = news || !sameProof(was, rep.Images)
+	}
+	rep.Damaged = rep.Damaged || r.Phase.final() && r.Images.Damage.grave()
+	return rep, news
+}
+
+// sameProof says whether both tell the same of the images, but for the findings, which are many.
+func sameProof(a, b *admin.Images) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.State == b.State && a.Text == b.Text && a.Verified.Equal(b.Verified) && a.Damaged == b.Damaged && a.Others == b.Others && a.Unfinished == b.Unfinished && a.Rehashed.Equal(b.Rehashed) && a.Tags == b.Tags
+}
+
 // ids returns the IDs of the reports, the newest first.
 func (s Reports) ids() ([]string, error) {
 	entries, err := os.ReadDir(s.Dir)

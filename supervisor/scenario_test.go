@@ -20,6 +20,7 @@ import (
 func limits() supervisor.Limits {
 	return supervisor.Limits{
 		Fencing: 2 * time.Minute, Attaching: 5 * time.Minute, Starting: 10 * time.Minute, Verifying: 2 * time.Minute, Tries: 10,
+		Images: 10 * time.Minute, Rehash: 7 * 24 * time.Hour,
 	}
 }
 
@@ -67,8 +68,9 @@ const (
 
 // step is one turn of the supervisor's loop; what is begun in one turn has ended in the next.
 func (p *play) step() {
+	ended := p.readOn()
 	o := p.seen()
-	o.Boot, o.Doors, o.Underway, o.Ended = p.boot, p.doors, p.underway, p.ended
+	o.Boot, o.Doors, o.Underway, o.Ended = p.boot, p.doors, append(p.underway, p.under()...), append(p.ended, ended...)
 	o.Heal, o.Up = p.asked == "heal", p.asked == "up"
 	p.underway, p.ended, p.asked = nil, nil, ""
 	r, actions := supervisor.Step(p.recovery, o, limits())
@@ -91,6 +93,15 @@ func (p *play) step() {
 		if a.Verb != supervisor.Ask {
 			p.say("%s %s", a.Verb, a.Service)
 		}
+		switch a.Verb {
+		case supervisor.Verify, supervisor.Keep, supervisor.Rehash:
+			p.read(a.Verb)
+			continue
+		case supervisor.LetGo:
+			p.ended = append(p.ended, p.letGo()...)
+			continue
+		default:
+		}
 		answer, err := p.do(a)
 		out := supervisor.Outcome{Action: a, Began: p.now, At: p.now}
 		if err != nil {
@@ -105,6 +116,9 @@ func (p *play) step() {
 		}
 		p.ended = append(p.ended, out)
 	}
+	if p.images.broken != "" {
+		p.t.Fatalf("%s: %s\n%s", p.now.Sub(p.begun), p.images.broken, strings.Join(p.lines, "\n"))
+	}
 	if death == afterActing {
 		p.kill()
 	}
@@ -117,6 +131,7 @@ func (p *play) kill() {
 		p.t.Fatal(err)
 	}
 	p.recovery, p.doors, p.underway, p.ended = supervisor.Recovery{}, supervisor.Answer{}, nil, nil
+	p.forget()
 	if err := json.Unmarshal(journal, &p.recovery); err != nil {
 		p.t.Fatal(err)
 	}
@@ -147,6 +162,9 @@ func (p *play) tellChanges(r supervisor.Recovery) {
 		if t.Stopped {
 			note(string(t.Name) + " was stopped by a person")
 		}
+	}
+	if r.Images.State != "" {
+		note("images: " + string(r.Images.State))
 	}
 	for _, c := range r.Conditions {
 		note(conditionText(c))
@@ -228,6 +246,8 @@ func (p *play) command(d *datadriven.TestData) {
 			p.t.Fatalf("a stack that runs does not settle: %s\n%s", p.phase, strings.Join(p.lines, "\n"))
 		}
 		p.lines = nil
+	case "first-start":
+		p.begin(mooring.Unknown)
 	case "host-dies":
 		p.begin(mooring.No)
 		p.world.boot(false)
@@ -249,7 +269,7 @@ func (p *play) command(d *datadriven.TestData) {
 			p.set(strings.TrimSpace(line))
 		}
 	case "report":
-		for line := range strings.Lines(supervisor.Page(supervisor.ReportOf(p.recovery))) {
+		for line := range strings.Lines(supervisor.Page(supervisor.ReportOf(p.recovery, p.images.state))) {
 			p.lines = append(p.lines, strings.TrimRight(line, "\n"))
 		}
 	default:
@@ -265,7 +285,7 @@ func (p *play) begin(clean mooring.Fact) {
 		p.boot.Seen, p.boot.Started = p.now, p.now.Add(45*time.Second)
 		p.now = p.now.Add(time.Minute)
 	}
-	p.begun, p.was, p.phase = p.now, map[string]bool{}, ""
+	p.begun, p.was, p.phase, p.images.compared = p.now, map[string]bool{}, "", false
 	p.kill()
 }
 
@@ -299,6 +319,11 @@ func (p *play) attribute(s *service, word string) {
 		s.Entry, s.always = true, false
 	case "cache":
 		s.Cache = true
+	case "images": // it is the registry, whose database of tags may be another service
+		p.images.at = supervisor.Storage{Service: s.Name, Dir: ".", Tags: supervisor.ServiceName(value)}
+		if len(s.Needs) > 0 {
+			p.images.at.Volume = s.Needs[0]
+		}
 	case "takes":
 		s.takes, err = time.ParseDuration(value)
 	case "crashes":
@@ -351,6 +376,8 @@ func (p *play) set(line string) {
 		}
 	case "person":
 		p.person(rest)
+	case "images":
+		p.setImages(rest)
 	case "doors":
 		p.stale = rest
 	case "stubborn":
@@ -373,6 +400,38 @@ func (p *play) set(line string) {
 	switch rest {
 	case "answers", "readable":
 		p.docker, p.plugin, p.project = supervisor.Reach{}, supervisor.Reach{}, supervisor.Reach{}
+	}
+}
+
+// setImages sets what becomes of the images: takes 20s, rehash 5m, breaks 3, unmanifest, missing NAME: WHAT, torn NAME: WHAT, hidden NAME: WHAT, repaired, silent WHY.
+func (p *play) setImages(rest string) {
+	i := &p.images
+	what, value, _ := strings.Cut(rest, " ")
+	var err error
+	switch what {
+	case "takes":
+		i.takes, err = time.ParseDuration(value)
+	case "rehash":
+		i.rehash, err = time.ParseDuration(value)
+	case "breaks":
+		i.breaks, err = strconv.Atoi(value)
+	case "unmanifest":
+		i.unmanifest = true
+	case "missing":
+		i.missing = append(i.missing, value)
+	case "torn":
+		i.torn = append(i.torn, value)
+	case "hidden":
+		i.hidden = append(i.hidden, value)
+	case "repaired":
+		i.missing, i.torn = nil, nil
+	case "silent":
+		i.tagsErr = value
+	default:
+		err = fmt.Errorf("unknown fate of images: %s", rest)
+	}
+	if err != nil {
+		p.t.Fatal(err)
 	}
 }
 

@@ -28,12 +28,15 @@ func Step(r Recovery, o Observation, l Limits) (Recovery, []Action) {
 	}
 	before := s.r.Phase
 	s.look()
+	s.followImages()
 	s.takeOutcomes()
 	s.follow()
 	s.findObstacles()
+	s.awaitImages()
 	s.advance()
 	s.mend()
 	s.mindDoors()
+	s.prove()
 	s.explain()
 	s.r.Conditions = s.conditions()
 	s.tell(before)
@@ -50,6 +53,8 @@ type step struct {
 	volumes   map[mooring.Name]Volume
 	beyond    map[ServiceName]bool // services that depend on the door: their turn comes after it
 	obstacles map[ServiceName]obstacle
+	readable  bool   // the registry's storage
+	awaits    string // what of the images is waited for; empty: nothing
 	actions   []Action
 }
 
@@ -230,13 +235,22 @@ func (s *step) heal() {
 		}
 	}
 	s.r.Doors.Reloads, s.r.Doors.Tries, s.r.Doors.Next, s.r.Doors.GaveUp = 0, 0, time.Time{}, false
+	p := &s.r.Images
+	p.Tries, p.Next, p.GaveUp, p.Keeping.Next, p.Rehashing.Next = 0, time.Time{}, false, time.Time{}, time.Time{}
+	p.Again = p.Damage.grave() || p.Damage.Unfinished > 0 || p.Verdict.Gone > 0 || p.Verdict.Tags == mooring.No
 }
 
 // takeOutcomes remembers what came of actions.
 func (s *step) takeOutcomes() {
 	for _, e := range s.o.Ended {
 		switch e.Verb {
-		case Ask: // the observation has the answer
+		case Ask, LetGo: // the observation has the answer
+		case Verify:
+			s.verified(e)
+		case Keep:
+			s.r.Images.Keeping.ended(e)
+		case Rehash:
+			s.r.Images.Rehashing.ended(e)
 		case Notify:
 			s.told(e)
 		case Reload:

@@ -33,7 +33,7 @@ type Stack interface {
 	// Reload has the entry service read its configuration and resolve its upstreams again, without breaking a connection. A service that
 	// has no way to do that is an error.
 	Reload(ctx context.Context, service ServiceName) error
-	// Flush empties the cache that the service holds, and nothing else that it holds.
+	// Flush empties the cache that the service holds, and nothing else that it holds. A service that has no way to do that is [mooring.ErrInvalid].
 	Flush(ctx context.Context, service ServiceName) error
 	// Ask puts the stack's question through its published port, as a user's client would. A stack without a question answers right.
 	Ask(ctx context.Context) Answer

@@ -26,6 +26,7 @@ type world struct {
 	deaf     bool   // nobody can be told
 	labels   bool   // while the project cannot be read, the containers tell which services there are
 	told     int
+	images   images
 	trace    func(format string, args ...any)
 }
 
@@ -138,13 +139,14 @@ func (w *world) pass() {
 
 // seen is what the world looks like to the supervisor.
 func (w *world) seen() supervisor.Observation {
-	o := supervisor.Observation{Now: w.now, Docker: w.docker, Plugin: w.plugin, Project: w.project}
+	o := supervisor.Observation{Now: w.now, Docker: w.docker, Plugin: w.plugin, Project: w.project, Images: w.images.state}
 	if w.plugin.OK() {
 		o.Volumes = slices.Clone(w.volumes)
 	}
 	if !w.docker.OK() || !w.project.OK() && !w.labels {
 		return o
 	}
+	o.Storage = w.images.at
 	for _, s := range w.services {
 		v := s.Service
 		v.Ready = mooring.FactOf(w.ready(s))
@@ -180,6 +182,10 @@ func (w *world) do(a supervisor.Action) (supervisor.Answer, error) {
 			w.stale = ""
 		}
 	case supervisor.Flush:
+		if !w.service(a.Service).Cache {
+			return supervisor.Answer{}, mooring.ErrInvalid
+		}
+	case supervisor.Verify, supervisor.Keep, supervisor.Rehash, supervisor.LetGo: // what reads images: see read
 	case supervisor.Ask:
 		return w.answer(), nil
 	case supervisor.Notify:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"time"
 
@@ -42,4 +43,14 @@ func Serve(ctx context.Context, cfg config.Supervisor, broken error, log *slog.L
 		return err
 	}
 	return s.serve(ctx)
+}
+
+// NewRegistryImages returns the images whose manifest is kept in records, and which are hashed again at a megabyte a second, with the plugin's view of volumes and the stack that runs commands.
+func NewRegistryImages(records string, view func(context.Context, mooring.Name) (admin.View, error), stack interface {
+	Exec(ctx context.Context, service supervisor.ServiceName, argv []string, out io.Writer) error
+},
+) (all supervisor.Images, closeAll func() error) {
+	r := newRegistryImages(config.Images{ManifestDir: records, RehashRate: 1}, newPlugin("/nowhere"), stack, slog.New(slog.DiscardHandler))
+	r.holders = holders{view: view, every: 50 * time.Millisecond, unheld: 2 * time.Second}
+	return r, r.close
 }

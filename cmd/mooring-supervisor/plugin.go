@@ -47,6 +47,15 @@ func (p *plugin) Observe(ctx context.Context) ([]supervisor.Volume, supervisor.R
 	return list, supervisor.Reach{}
 }
 
+// volume returns what the plugin knows of one volume.
+func (p *plugin) volume(ctx context.Context, name mooring.Name) (admin.View, error) {
+	ctx, cancel := context.WithTimeout(ctx, volumesLimit)
+	defer cancel()
+	var v admin.View
+	err := p.get(ctx, admin.VolumePath(name), &v)
+	return v, err
+}
+
 // Restarts implements [supervisor.Witness].
 func (p *plugin) Restarts(ctx context.Context, since time.Time) ([]mooring.Sighting, error) {
 	ctx, cancel := context.WithTimeout(ctx, restartsLimit)

@@ -32,6 +32,7 @@ type service struct {
 	sup     *supervisor.Supervisor
 	project project
 	journal *supervisor.Journal
+	images  *registryImages // nil: there is no stack
 }
 
 // newService wires the parts together. Nothing but a second supervisor keeps it from running: where its state cannot be kept it works without, and where
@@ -55,17 +56,34 @@ func newService(cfg config.Supervisor, broken error, log *slog.Logger) (*service
 	}
 	wrong := wrongConfiguration(errors.Join(broken, unusable, untold))
 	driver := newPlugin(cfg.PluginAdminSocket)
+	s := &service{cfg: cfg, log: log, project: p, journal: journal}
 	parts := supervisor.Parts{
 		Stack: p.stack, Volumes: driver, Witness: driver, Notifier: notifier, Journal: journal, Log: log,
 		Reports:  supervisor.Reports{Dir: filepath.Join(cfg.StateDir, "recoveries"), Keep: cfg.KeepReports},
 		Warnings: func() []admin.Condition { return append(wrong, p.warnings()...) },
 	}
-	return &service{cfg: cfg, log: log, project: p, journal: journal, sup: supervisor.New(parts, supervisor.Settings{
-		Boot: boot, Booted: booted, Version: version.String(),
-		Limits: supervisor.Limits{
-			Fencing: cfg.Limits.Fencing, Attaching: cfg.Limits.Attaching, Starting: cfg.Limits.Starting, Verifying: cfg.Limits.Verifying, Tries: cfg.Limits.Tries,
-		},
-	})}, nil
+	if p.own != nil {
+		s.images = newRegistryImages(cfg.Images, driver, p.own, log)
+		parts.Images = s.images
+	}
+	s.sup = supervisor.New(parts, supervisor.Settings{Boot: boot, Booted: booted, Version: version.String(), Limits: limits(cfg)})
+	return s, nil
+}
+
+func limits(cfg config.Supervisor) supervisor.Limits {
+	l := cfg.Limits
+	return supervisor.Limits{
+		Fencing: l.Fencing, Attaching: l.Attaching, Starting: l.Starting, Verifying: l.Verifying, Images: l.Images, Rehash: cfg.Images.RehashEvery, Tries: l.Tries,
+	}
+}
+
+// close lets everything go that is not of one run.
+func (s *service) close() error {
+	err := errors.Join(s.project.close(), s.journal.Close())
+	if s.images != nil {
+		err = errors.Join(err, s.images.close())
+	}
+	return err
 }
 
 // wrongConfiguration returns the condition that err is.
@@ -83,7 +101,7 @@ func wrongConfiguration(err error) []admin.Condition {
 func (s *service) serve(ctx context.Context) error {
 	sock, err := daemons.Listen(ctx, s.cfg.AdminSocket)
 	if err != nil {
-		return errors.Join(err, s.project.close(), s.journal.Close())
+		return errors.Join(err, s.close())
 	}
 	running, stop := context.WithCancel(ctx)
 	defer stop()
@@ -106,7 +124,7 @@ func (s *service) serve(ctx context.Context) error {
 		daemons.Notify(s.log, daemon.SdNotifyWatchdog)
 	})
 	daemons.Notify(s.log, daemon.SdNotifyStopping)
-	return errors.Join(s.finish(ctx, server), s.project.close(), s.journal.Close(), wait(&work, failed))
+	return errors.Join(s.finish(ctx, server), s.close(), wait(&work, failed))
 }
 
 // finish ends what is served, and leaves the mark of a shutdown in order where this is one.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -48,9 +49,9 @@ func newRecoveryList() *cobra.Command {
 		}
 		rows := make([][]string, 0, len(answer.Recoveries))
 		for _, r := range answer.Recoveries {
-			rows = append(rows, []string{r.ID, r.Began.Local().Format("2006-01-02 15:04:05"), r.Origin, outcome(r), took(r), strings.Join(notUp(r), ", ")})
+			rows = append(rows, []string{r.ID, r.Began.Local().Format("2006-01-02 15:04:05"), r.Origin, outcome(r), took(r), provedOf(r), strings.Join(notUp(r), ", ")})
 		}
-		return printRows(cmd.OutOrStdout(), []string{"ID", "BEGAN", "CAUSE", "OUTCOME", "TOOK", "NOT UP"}, rows)
+		return printRows(cmd.OutOrStdout(), []string{"ID", "BEGAN", "CAUSE", "OUTCOME", "TOOK", "IMAGES", "NOT UP"}, rows)
 	}
 	return cmd
 }
@@ -60,7 +61,7 @@ func newRecoveryShow() *cobra.Command {
 		Use:   "show [ID|last]",
 		Short: "Show what happened in a recovery, and when",
 		Long: `Show what happened in a recovery, and when: first what is not back and what to do about it, then the phases with their durations, when each service
-was ready, the volumes, and what vCenter saw. Without an ID it is the last one; that may be still under way.
+was ready, the volumes, what was proved of the registry's images, and what vCenter saw. Without an ID it is the last one; that may be still under way.
 
 Times are this machine's; those with a sign count from the moment at which the machine was last seen to run before, or from the
 beginning of the recovery where nobody knows that.
@@ -69,7 +70,7 @@ PHASES
   fencing    until no other machine may write to a disk that is needed
   attaching  until what is needed is attached and mounted
   starting   until all services but the door are ready
-  verifying  until the door is open and answers right
+  verifying  until the images are proved, the door is open and answers right
   settled    all that can be up is; what is not is named
   failed     the stack does not answer as it should
 
@@ -133,6 +134,18 @@ func took(r admin.Recovery) string {
 		return ""
 	}
 	return span(r.Ended.Sub(zeroOf(r)))
+}
+
+// provedOf says how many of the images were proved; empty: none were to be.
+func provedOf(r admin.Recovery) string {
+	switch i := r.Images; {
+	case i == nil:
+		return ""
+	case i.Verified.IsZero():
+		return i.State
+	default:
+		return fmt.Sprintf("%d of %d", i.Proved, i.Images)
+	}
 }
 
 // notUp names the services that are not ready, but for those that a person stopped.

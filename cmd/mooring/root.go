@@ -12,7 +12,8 @@ import (
 const rootHelp = `Mooring gives Docker hosts on vSphere volumes that outlive the machine they are mounted on, and brings the compose stack on them back.
 
 Volumes are made, used and removed with docker volume and the driver vmdk. This command is for what Docker has no words
-for: the storage policies that volumes can ask for, how the volumes of this machine are doing, and how its stack came back.
+for: the storage policies that volumes can ask for, how the volumes of this machine are doing, how its stack came back, and
+whether a registry's images are there.
 
 Results go to standard output, everything else to standard error. Listings have -o json for scripts.`
 
@@ -20,7 +21,7 @@ const rootExits = `EXIT STATUS
   0    done
   1    an error that was not foreseen
   2    invalid: a wrong option, name, policy or configuration
-  3    doctor found something that wants a cure, or not all of the stack is up
+  3    doctor found something that wants a cure, not all of the stack is up, or images are not whole
   10   not found
   11   exists already, and differs
   12   in use: the message names by whom
@@ -28,7 +29,7 @@ const rootExits = `EXIT STATUS
   14   storage policy: there is none of that name, or no datastore can take it
   15   no capacity: no space on the datastore, or no free place on the controllers
   16   corrupt: nothing repairs it by itself
-  75   unavailable: the plugin, the supervisor or vCenter cannot be reached; it may work later
+  75   unavailable: the plugin, the supervisor, vCenter or a registry cannot be reached; it may work later
   130  interrupted`
 
 // newRoot returns the whole tree of commands.
@@ -43,7 +44,7 @@ func newRoot() *cobra.Command {
 	root.SilenceUsage = true
 	root.SetVersionTemplate("mooring {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%v", err) })
-	root.AddCommand(newPolicy(), newVolume(), newStack(), newRecovery(), newDrill(), newStatus(), newDoctor(), newLedger(), newVersion(), newManual())
+	root.AddCommand(newPolicy(), newVolume(), newImages(), newStack(), newRecovery(), newDrill(), newStatus(), newDoctor(), newLedger(), newVersion(), newManual())
 	return root
 }
 

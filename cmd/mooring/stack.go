@@ -155,6 +155,9 @@ func settled(st admin.Stack) bool {
 	if st.Phase != "settled" && st.Phase != "failed" {
 		return false
 	}
+	if i := st.Images; i != nil && i.Progress != nil && i.Progress.Tier < 3 { // they are judged anew
+		return false
+	}
 	waiting := func(s admin.Service) bool { return !s.Ready && !s.Stopped && !s.GaveUp && !s.Blocked }
 	known := slices.ContainsFunc(st.Conditions, func(c admin.Condition) bool { return c.Code == "doors" })
 	return !slices.ContainsFunc(st.Services, waiting) && (st.Doors.Right || st.Doors.Asked.IsZero() || known)

@@ -94,6 +94,9 @@ func printStatus(w io.Writer, f format, s statusOfAll) error {
 	wrong := s.Conditions
 	if stack := s.Supervisor.Stack; stack != nil {
 		rows = append(rows, []string{"supervisor", stack.Version}, []string{"stack", stackLine(*stack, time.Now())})
+		if stack.Images != nil {
+			rows = append(rows, []string{"images", imagesLine(*stack.Images, time.Now())})
+		}
 		wrong = append(wrong, stack.Conditions...)
 	} else {
 		rows = append(rows, []string{"supervisor", s.Supervisor.text("")})
@@ -116,6 +119,22 @@ func (p presence) text(version string) string {
 	default:
 		return version
 	}
+}
+
+// imagesLine says in a line how far the images are proved.
+func imagesLine(i admin.Images, now time.Time) string {
+	line := i.Headline()
+	if i.Verified.IsZero() {
+		return line
+	}
+	line += ", at " + since(i.Verified, now)
+	switch {
+	case i.Progress != nil:
+		line += "; " + i.Progress.Sentence()
+	case i.Rehashed.After(i.Verified):
+		line += "; all hashed by " + since(i.Rehashed, now)
+	}
+	return line
 }
 
 func vcenter(v admin.VCenter) string {

@@ -38,12 +38,14 @@ func drawRecovery(w io.Writer, rep admin.Recovery, now time.Time, c canvas) erro
 	d.label = min(max(d.label, len("not running")), 20)
 	d.headline()
 	d.losses()
+	d.imageLosses()
 	if err := printConditions(&wrapped{&d.b, c.width}, rep.Conditions); err != nil {
 		return err
 	}
 	d.phases()
 	d.services()
 	d.volumes()
+	d.images()
 	d.doors()
 	list(d, "WHAT VCENTER SAW", rep.Evidence, func(s mooring.Sighting) string { return clock(s.At) + "  " + s.Text })
 	list(d, "NOTES", rep.Notes, func(n string) string { return n })
@@ -94,8 +96,31 @@ func (d *drawing) losses() {
 	switch {
 	case len(lines) > 0:
 		list(d, "NOT BACK"+map[bool]string{true: " YET"}[d.rep.Ended.IsZero()], lines, func(l string) string { return l })
-	case !d.rep.Ended.IsZero():
+	case d.rep.Ended.IsZero():
+	case d.rep.Images == nil:
 		d.printf("\n  Everything is back (services: %d, volumes: %d).\n", len(d.rep.Services), len(d.rep.Volumes))
+	case d.rep.Images.State == admin.ImagesProved:
+		d.printf("\n")
+		d.wrap("  ", fmt.Sprintf("Everything is back (services: %d, volumes: %d), and %s.", len(d.rep.Services), len(d.rep.Volumes), d.rep.Images.Headline()))
+	default:
+		d.printf("\n")
+		d.wrap("  ", fmt.Sprintf("All services are back (%d), and %s.", len(d.rep.Services), d.rep.Images.Headline()))
+	}
+}
+
+// imageLosses names every image that is not as it was.
+func (d *drawing) imageLosses() {
+	if i := d.rep.Images; i != nil {
+		list(d, "LOST OR DAMAGED", i.Findings, admin.Finding.Line)
+		list(d, "GONE, DELETED OR LOST", i.Gone, admin.Change.Line)
+	}
+}
+
+// images writes what was proved of the images, and what was pushed in the last moments.
+func (d *drawing) images() {
+	if i := d.rep.Images; i != nil {
+		list(d, "IMAGES", i.Sentences(), func(s string) string { return s })
+		list(d, "PUSHED SINCE THE MANIFEST WAS MADE", i.New, admin.Change.Line)
 	}
 }
 

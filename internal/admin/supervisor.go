@@ -18,6 +18,8 @@ const (
 	StackPath      = "/v1/stack"      // GET: Stack
 	HealPath       = "/v1/stack/heal" // POST Heal: Stack, as it is before anything was done
 	RecoveriesPath = "/v1/recoveries" // GET: Recoveries
+	// FlushPath, POST: Flushed. Whoever has put a blob back into the registry's storage has its cache flushed.
+	FlushPath = "/v1/images/flush"
 )
 
 // RecoveryPattern is [RecoveryPath] as net/http's ServeMux spells it. GET: Recovery.
@@ -39,6 +41,7 @@ type Stack struct {
 	Waits      []string    `json:"waits"`    // what the phase waits for
 	Services   []Service   `json:"services"` // in the order of their start
 	Doors      Doors       `json:"doors"`
+	Images     *Images     `json:"images,omitempty"` // nil: the stack has no registry
 	Conditions []Condition `json:"conditions"`
 	Looked     time.Time   `json:"looked,omitzero"` // when what is told here was seen
 }
@@ -46,6 +49,12 @@ type Stack struct {
 // Heal asks that everything be tried again that was given up.
 type Heal struct {
 	Stopped bool `json:"stopped"` // and that what a person stopped be started
+}
+
+// Flushed answers [FlushPath].
+type Flushed struct {
+	Service   string `json:"service"`   // whose cache; empty: there is none that has to be
+	Restarted bool   `json:"restarted"` // for that: it has no command to flush it
 }
 
 // Service is one service of the stack.
@@ -90,6 +99,7 @@ type Recovery struct {
 	Volumes    []RecoveryVolume   `json:"volumes"`
 	Services   []Service          `json:"services"`
 	Doors      Doors              `json:"doors"`
+	Images     *Images            `json:"images,omitempty"` // nil: the stack has no registry
 	Evidence   []mooring.Sighting `json:"evidence"`
 	Conditions []Condition        `json:"conditions"` // when it ended
 	Notes      []string           `json:"notes"`

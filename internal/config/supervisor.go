@@ -16,6 +16,7 @@ const SupervisorFile = "/etc/mooring/supervisor.yaml"
 type Supervisor struct {
 	Stack  Stack  `mapstructure:"stack"`
 	Verify Verify `mapstructure:"verify"`
+	Images Images `mapstructure:"images"`
 	Limits Limits `mapstructure:"limits"`
 	Notify Notify `mapstructure:"notify"`
 	// StateDir holds the supervisor's journal and the reports.
@@ -60,11 +61,22 @@ type Verify struct {
 	Host   string `mapstructure:"host"`
 }
 
+// Images says how the images of the stack's registry are proved.
+type Images struct {
+	// RehashEvery is the time from one whole run of tier 3 to the next. 0: only after a failover.
+	RehashEvery time.Duration `mapstructure:"rehash_every"`
+	// RehashRate is how many megabytes tier 3 reads a second. 0: as many as it can.
+	RehashRate int `mapstructure:"rehash_rate"`
+	// ManifestDir is where the supervisor keeps the manifest; it keeps it beside the images, too.
+	ManifestDir string `mapstructure:"manifest_dir"`
+}
+
 // Limits say how long each phase of a recovery may take, and how often a service is tried.
 type Limits struct {
 	Fencing   time.Duration `mapstructure:"fencing"`
 	Attaching time.Duration `mapstructure:"attaching"`
 	Starting  time.Duration `mapstructure:"starting"`
+	Images    time.Duration `mapstructure:"images"`
 	Verifying time.Duration `mapstructure:"verifying"`
 	Tries     int           `mapstructure:"tries"`
 }
@@ -85,7 +97,11 @@ func supervisorDefaults() map[string]any {
 		"verify.host":           "",
 		"limits.fencing":        "2m",
 		"limits.attaching":      "5m",
+		"images.rehash_every":   "168h",
+		"images.rehash_rate":    100,
+		"images.manifest_dir":   "/var/lib/mooring/supervisor/manifest",
 		"limits.starting":       "10m",
+		"limits.images":         "10m",
 		"limits.verifying":      "2m",
 		"limits.tries":          10,
 		"notify.webhooks":       []any{},
@@ -119,11 +135,16 @@ func (c Supervisor) check() error {
 	}
 	f.need(c.Stack.Profile != "", "stack.profile is empty: want a profile's name, or the path of a file")
 	f.need(c.Verify.Account == "" || c.Verify.Image != "", "verify.image is empty: want an image that %s can pull", c.Verify.Account)
-	for key, dir := range map[string]string{"state_dir": c.StateDir, "admin_socket": c.AdminSocket, "plugin_admin_socket": c.PluginAdminSocket} {
+	every := c.Images.RehashEvery
+	f.need(every == 0 || every >= time.Hour && every <= 366*24*time.Hour, "images.rehash_every %s: allowed are 1h to 8784h, and 0s for never but after a failover", every)
+	f.need(c.Images.RehashRate >= 0 && c.Images.RehashRate <= 100_000, "images.rehash_rate %d: allowed are 1 to 100000 megabytes a second, and 0 for no limit", c.Images.RehashRate)
+	for key, dir := range map[string]string{
+		"state_dir": c.StateDir, "admin_socket": c.AdminSocket, "plugin_admin_socket": c.PluginAdminSocket, "images.manifest_dir": c.Images.ManifestDir,
+	} {
 		f.need(filepath.IsAbs(dir), "%s %q: want an absolute path", key, dir)
 	}
 	for key, t := range map[string]time.Duration{
-		"fencing": c.Limits.Fencing, "attaching": c.Limits.Attaching, "starting": c.Limits.Starting, "verifying": c.Limits.Verifying,
+		"fencing": c.Limits.Fencing, "attaching": c.Limits.Attaching, "starting": c.Limits.Starting, "images": c.Limits.Images, "verifying": c.Limits.Verifying,
 	} {
 		f.need(t >= time.Second && t <= 24*time.Hour, "limits.%s %s: allowed are 1s to 24h", key, t)
 	}

@@ -27,6 +27,9 @@ func TestSupervisorFillsDefaults(t *testing.T) {
 	if err != nil || c.Stack.Configured() || c.Limits.Starting != 10*time.Minute {
 		t.Errorf("empty: got %+v, %v", c, err)
 	}
+	if c.Images.RehashEvery != 7*24*time.Hour || c.Images.ManifestDir == "" || c.Limits.Images != 10*time.Minute {
+		t.Errorf("images: got %+v", c.Images)
+	}
 	c, err = loadSupervisor(t, "stack: {directory: /opt/harbor, files: [a.yml, b.yml]}\nlimits: {fencing: 30s}\n")
 	if err != nil || !c.Stack.Configured() || len(c.Stack.Files) != 2 || c.Stack.Profile != "generic" || c.Limits.Fencing != 30*time.Second || c.Limits.Tries != 10 {
 		t.Errorf("got %+v, %v", c, err)
@@ -42,6 +45,9 @@ func TestSupervisorRefuses(t *testing.T) {
 		"wrong type":     {stack + "limits: {tries: many}\n", "tries"},
 		"limit":          {stack + "limits: {starting: 0s}\n", "limits.starting 0s"},
 		"relative":       {"stack: {directory: /opt/harbor, must_be_mounted: [data]}\n", `must_be_mounted "data"`},
+		"rehash often":   {stack + "images: {rehash_every: 5m}\n", "images.rehash_every 5m"},
+		"rehash fast":    {stack + "images: {rehash_rate: -1}\n", "images.rehash_rate -1"},
+		"manifest":       {stack + "images: {manifest_dir: manifest}\n", `images.manifest_dir "manifest"`},
 		"account alone":  {stack + "verify: {account: robot}\n", "verify.image"},
 	} {
 		t.Run(name, func(t *testing.T) {

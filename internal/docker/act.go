@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -56,48 +57,56 @@ func (e *Engine) SetPolicy(ctx context.Context, id, policy string) error {
 // Exec runs the command in the running container, as the user or, if that is empty, as the container's own, and returns its exit code and the
 // beginning of what it printed. A command that has not ended with ctx is left to end by itself.
 func (e *Engine) Exec(ctx context.Context, id, user string, argv []string) (exit int, said string, err error) {
-	exit, said, err = e.exec(ctx, id, user, argv)
-	if err != nil {
-		return 0, said, fmt.Errorf("run %q in the container: %w", strings.Join(argv, " "), err)
+	var out head
+	if exit, err = e.exec(ctx, id, user, argv, &out, &out); err != nil {
+		return 0, out.String(), fmt.Errorf("run %q in the container: %w", strings.Join(argv, " "), err)
 	}
-	return exit, said, nil
+	return exit, out.String(), nil
 }
 
-func (e *Engine) exec(ctx context.Context, id, user string, argv []string) (int, string, error) {
+// Tell runs the command as [Engine.Exec] does, for what it prints, which goes to w, all of it. It returns the beginning of what it printed as errors. An error of w ends it.
+func (e *Engine) Tell(ctx context.Context, id, user string, argv []string, w io.Writer) (exit int, complaint string, err error) {
+	var errs head
+	if exit, err = e.exec(ctx, id, user, argv, w, &errs); err != nil {
+		return 0, errs.String(), fmt.Errorf("run a command in the container: %w", err)
+	}
+	return exit, errs.String(), nil
+}
+
+func (e *Engine) exec(ctx context.Context, id, user string, argv []string, stdout, stderr io.Writer) (int, error) {
 	api, err := e.begin(ctx)
 	if err != nil {
-		return 0, "", err
+		return 0, err
 	}
 	made, err := api.ContainerExecCreate(ctx, id, container.ExecOptions{User: user, Cmd: argv, AttachStdout: true, AttachStderr: true})
 	if err != nil {
-		return 0, "", sentinel(err)
+		return 0, sentinel(err)
 	}
 	if api, err = e.begin(ctx); err != nil {
-		return 0, "", err
+		return 0, err
 	}
 	stream, err := api.ContainerExecAttach(ctx, made.ID, container.ExecAttachOptions{})
 	if err != nil {
-		return 0, "", sentinel(err)
+		return 0, sentinel(err)
 	}
 	defer stream.Close()
 	// The stream is a connection that knows nothing of ctx.
 	release := context.AfterFunc(ctx, stream.Close)
-	var out head
-	_, err = stdcopy.StdCopy(&out, &out, stream.Reader)
+	_, err = stdcopy.StdCopy(stdout, stderr, stream.Reader)
 	if !release() {
-		return 0, out.String(), sentinel(ctx.Err())
+		return 0, sentinel(ctx.Err())
 	}
 	if err != nil {
-		return 0, out.String(), err
+		return 0, err
 	}
 	if api, err = e.begin(ctx); err != nil {
-		return 0, out.String(), err
+		return 0, err
 	}
 	in, err := api.ContainerExecInspect(ctx, made.ID)
 	if err != nil {
-		return 0, out.String(), sentinel(err)
+		return 0, sentinel(err)
 	}
-	return in.ExitCode, out.String(), nil
+	return in.ExitCode, nil
 }
 
 // head keeps the beginning of what is written to it.

@@ -25,9 +25,10 @@ type Container struct {
 	Started  time.Time
 	Finished time.Time // zero: it has never ended
 
-	Health string   // starting, healthy, unhealthy; empty: it has no health check
-	Said   string   // what the health check printed last
-	Check  []string // the health check as the image or the compose file has it: CMD or CMD-SHELL and its arguments
+	Health  string    // starting, healthy, unhealthy; empty: it has no health check
+	Checked time.Time // when the health check ended last; zero: it has not
+	Said    string    // what it printed then
+	Check   []string  // the health check as the image or the compose file has it: CMD or CMD-SHELL and its arguments
 
 	Policy  string   // the restart policy: no, always, unless-stopped, on-failure
 	User    string   // as the image or the compose file has it; empty: root
@@ -138,7 +139,7 @@ func describeState(c *Container, s *container.State) {
 	if h := s.Health; h != nil && h.Status != container.NoHealthcheck {
 		c.Health = h.Status
 		if n := len(h.Log); n > 0 {
-			c.Said = strings.TrimSpace(h.Log[n-1].Output)
+			c.Said, c.Checked = strings.TrimSpace(h.Log[n-1].Output), h.Log[n-1].End
 		}
 	}
 }

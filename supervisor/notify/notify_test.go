@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,16 @@ func recovered() admin.Recovery {
 		Timeline: []admin.Passage{{Phase: "settled", From: at("03:02:06")}},
 		Services: []admin.Service{{Name: "core", State: "running", Ready: true}, {Name: "proxy", State: "running", Ready: true}},
 	}
+}
+
+// images returns what was proved of images, of which so many are lost, each with two findings.
+func images(lost int) *admin.Images {
+	i := &admin.Images{State: admin.ImagesDamaged, Verified: at("03:02:05"), Images: 120, Proved: 120 - lost, Damaged: lost}
+	for n := range lost {
+		f := admin.Finding{Repository: "library/a", Tag: strconv.Itoa(n), Text: "a layer is empty"}
+		i.Findings = append(i.Findings, f, f)
+	}
+	return i
 }
 
 // fake is somebody who is told, or cannot be.
@@ -125,7 +136,26 @@ func TestSubjectSaysItAll(t *testing.T) {
 			func(r *admin.Recovery) { r.Services[1].Ready = false }, at("13:00:00"),
 			"docker1: the stack does not stay up; not up: proxy",
 		},
-		"well later": {nil, at("13:00:00"), "docker1: the stack is well"},
+		"images proved": {
+			func(r *admin.Recovery) { r.Images = images(0) }, soon,
+			"docker1: the stack is back after 1m6s (the machine ended at 2030-01-02 03:01:00 UTC, back at 03:02:06); 120 of 120 images proved",
+		},
+		"images lost": {
+			func(r *admin.Recovery) { r.Damaged, r.Images = true, images(5) }, soon,
+			"docker1: the stack is back WITH DAMAGE after 1m6s (the machine ended at 2030-01-02 03:01:00 UTC, back at 03:02:06); " +
+				"115 of 120 images proved, 5 lost or damaged: library/a:0, library/a:1, library/a:2 and more",
+		},
+		"images lost and a service down": {
+			func(r *admin.Recovery) { r.Damaged, r.Images, r.Services[0].Ready = true, images(1), false }, soon,
+			"docker1: the stack is back IN PART after 1m6s (the machine ended at 2030-01-02 03:01:00 UTC, back at 03:02:06); not up: core; " +
+				"119 of 120 images proved, 1 lost or damaged: library/a:0",
+		},
+		"images not proved": {
+			func(r *admin.Recovery) { r.Images = &admin.Images{State: admin.ImagesUnproved} }, soon,
+			"docker1: the stack is back after 1m6s (the machine ended at 2030-01-02 03:01:00 UTC, back at 03:02:06); images not proved",
+		},
+		"images lost later": {func(r *admin.Recovery) { r.Images = images(1) }, at("13:00:00"), "docker1: the stack runs; 119 of 120 images proved, 1 lost or damaged: library/a:0"},
+		"well later":        {nil, at("13:00:00"), "docker1: the stack is well"},
 		"names that would break a header": {
 			func(r *admin.Recovery) { r.Damaged, r.Services[0] = true, admin.Service{Name: "a\r\nBcc: x"} }, soon,
 			"docker1: the stack is back IN PART after 1m6s (the machine ended at 2030-01-02 03:01:00 UTC, back at 03:02:06); not up: a  Bcc: x",

@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	maxSubject = 250              // characters; a header's line may have 998 bytes
-	maxNames   = 6                // of services in a subject
+	maxSubject = 250 // characters; a header's line may have 998 bytes
+	maxNames   = 6   // of services in a subject
+	maxImages  = 3
 	longAgo    = 30 * time.Minute // after the end of a recovery: what is told then is about what came later
 )
 
@@ -26,11 +27,16 @@ func Subject(machine string, rep admin.Recovery, now time.Time) string {
 		text = "the stack is NOT back" + down
 	case !rep.Ended.IsZero() && now.Sub(rep.Ended) >= longAgo:
 		text = "the stack does not stay up"
-		if missing == "" {
+		switch {
+		case missing == "" && rep.Images != nil && rep.Images.Damaged+rep.Images.Others > 0:
+			text = "the stack runs"
+		case missing == "":
 			text = "the stack is well"
 		}
 	case rep.Phase != string(supervisor.Settled):
 		text = "the stack is coming back, " + rep.Phase + down
+	case rep.Damaged && missing == "": // of images
+		text = "the stack is back WITH DAMAGE" + down
 	case rep.Damaged:
 		text = "the stack is back IN PART" + down
 	default:
@@ -38,6 +44,9 @@ func Subject(machine string, rep admin.Recovery, now time.Time) string {
 	}
 	if missing != "" {
 		text += "; " + missing
+	}
+	if rep.Images != nil {
+		text += "; " + proof(*rep.Images)
 	}
 	return line(machine + ": " + text)
 }
@@ -57,11 +66,37 @@ func missing(rep admin.Recovery) string {
 		return "not up: " + strings.Join(names, ", ")
 	}
 	for _, c := range rep.Conditions {
-		if c.Severity == admin.Failing {
+		if c.Severity == admin.Failing && c.Code != "images-damaged" { // the proof says that
 			return c.Title
 		}
 	}
 	return ""
+}
+
+// proof says how many images were proved, and names the first that are not as they were.
+func proof(i admin.Images) string {
+	var names []string
+	more := 0
+	known := make(map[string]bool)
+	for _, f := range i.Findings {
+		name := f.Name()
+		switch {
+		case f.Unfinished || known[name]:
+		case len(names) < maxImages:
+			names = append(names, name)
+		default:
+			more++
+		}
+		known[name] = true
+	}
+	text := i.Headline()
+	if len(names) > 0 {
+		text += ": " + strings.Join(names, ", ")
+	}
+	if more > 0 {
+		text += " and more"
+	}
+	return text
 }
 
 // downtime says for how long the stack was down, and from when to when.

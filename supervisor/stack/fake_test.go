@@ -45,6 +45,7 @@ type container struct {
 	State             string
 	Exit              int
 	Error, Health     string
+	Checked           time.Time // when the health check ran last
 	Check             []string
 	Policy            string
 	User              string
@@ -253,7 +254,7 @@ func (e *fakeEngine) inspect(w http.ResponseWriter, r *http.Request) {
 		"Status": c.State, "ExitCode": c.Exit, "Error": c.Error, "StartedAt": stamp(c.Started), "FinishedAt": stamp(c.Finished),
 	}
 	if c.Health != "" {
-		state["Health"] = map[string]any{"Status": c.Health, "Log": []any{map[string]any{"Output": "curl: (7) refused\n"}}}
+		state["Health"] = map[string]any{"Status": c.Health, "Log": []any{map[string]any{"Output": "curl: (7) refused\n", "End": c.Checked}}}
 	}
 	ports := map[string]any{}
 	for _, p := range c.Ports {

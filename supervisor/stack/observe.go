@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/internal/docker"
@@ -20,6 +21,7 @@ type view struct {
 	profile    Profile
 	containers map[supervisor.ServiceName][]docker.Container
 	ready      map[string]readiness
+	daemon     time.Time // when the dockerd was started that runs now; zero: nobody knows
 	stopped    map[supervisor.ServiceName]mooring.Fact
 	volumes    map[string]volume
 	dirs       func(supervisor.ServiceName) []supervisor.Dir
@@ -38,6 +40,7 @@ func (s *Stack) Observe(ctx context.Context) supervisor.StackState {
 	state := supervisor.StackState{
 		Docker:  reachOf(err, "systemctl status docker; journalctl -u docker"),
 		Project: project,
+		Storage: v.storage(),
 	}
 	for _, name := range v.names() {
 		state.Services = append(state.Services, v.service(name))
@@ -49,7 +52,7 @@ func (s *Stack) Observe(ctx context.Context) supervisor.StackState {
 func (s *Stack) view(ctx context.Context) (view, supervisor.Reach) {
 	s.mu.Lock()
 	r := s.project
-	v := view{profile: s.cfg.Profile, project: r.project, containers: byService(s.seen.containers), ready: maps.Clone(s.ready)}
+	v := view{profile: s.cfg.Profile, project: r.project, containers: byService(s.seen.containers), ready: maps.Clone(s.ready), daemon: written(s.cfg.DaemonFile)}
 	s.mu.Unlock()
 	reach := reachOf(r.err, "")
 	if !r.begun {
@@ -183,12 +186,12 @@ func (v view) readiness(name supervisor.ServiceName, c *docker.Container) (moori
 		return mooring.No, "it runs once, and has not ended yet"
 	case c.State != "running":
 		return mooring.No, "its container is " + c.State
-	case c.Health == "unhealthy":
+	case word(*c, v.daemon) == "unhealthy":
 		return mooring.No, "its health check says: " + cmp.Or(c.Said, "unhealthy")
-	case c.Health == "healthy" && v.profile.Services[name].Ready == nil:
+	case word(*c, v.daemon) == "healthy" && v.profile.Services[name].Ready == nil:
 		return mooring.Yes, "" // whatever it said when it was asked before
 	}
-	if r := v.ready[c.ID]; r.started.Equal(c.Started) && r.fact != mooring.Unknown {
+	if r := v.ready[c.ID]; r.of(*c, v.daemon) && r.fact != mooring.Unknown {
 		return r.fact, r.why
 	}
 	if asks(v.profile.Services[name], *c) {

@@ -25,6 +25,8 @@ const (
 	probeSize = 64 << 10
 	// unforeseen is the child's exit code where the error is no errno.
 	unforeseen = 255
+	// handedOver is what the child calls the directory that it gets as its first descriptor beside the three that everybody has.
+	handedOver = "/proc/self/fd/3"
 )
 
 // probe is what the try to write into a directory came to.
@@ -35,16 +37,25 @@ type probe struct {
 
 // tryWriting writes into dir as that user, in a child process: the supervisor's own rights (the blocks that are reserved for root, quotas that
 // do not bind it, modes that do not) would make the answer a lie. The command is this program's, with which [ProbeMain] is called in the child.
+//
+// The directory is opened here and handed over: the user needs no right to pass those above it, which a container's mount does not lead through. Docker's own and the
+// volume driver's are closed to all but root.
 func tryWriting(ctx context.Context, command []string, dir string, uid, gid int) probe {
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, command[0], append(slices.Clip(command[1:]), dir)...)
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return refusal(errno, dir, uid, gid)
+	}
+	handle := os.NewFile(uintptr(fd), dir)
+	defer func() { _ = handle.Close() }() // nothing is read or written by it
+	cmd := exec.CommandContext(ctx, command[0], append(slices.Clip(command[1:]), handedOver)...)
+	cmd.ExtraFiles = []*os.File{handle}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 	cmd.Dir = "/"
 	cmd.Env = []string{"GOMAXPROCS=1"}
 	cmd.WaitDelay = time.Second
-	err := cmd.Start()
-	if err != nil {
+	if err := cmd.Start(); err != nil {
 		return probe{Why: fmt.Sprintf("try to write as user %d: %v", uid, err)}
 	}
 	// A process in the middle of a write to storage that has stalled cannot be killed, and must not be waited for.

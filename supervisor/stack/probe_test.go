@@ -1,6 +1,7 @@
 package stack_test
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,6 +76,10 @@ func TestWriteProbeNamesTheReason(t *testing.T) {
 	if err := os.Chown(own, 999, 999); err != nil {
 		t.Fatal(err)
 	}
+	below := filepath.Join(dir, "root's", "data") // as Docker's volumes are, and the volume driver's mount points
+	if err := errors.Join(os.MkdirAll(below, 0o755), os.Chown(below, 999, 999), os.Chmod(filepath.Dir(below), 0o700)); err != nil {
+		t.Fatal(err)
+	}
 	mount(t, full, 0, "size=4k,mode=777")
 	mount(t, readOnly, syscall.MS_RDONLY, "mode=777")
 	for _, c := range []struct {
@@ -83,6 +88,7 @@ func TestWriteProbeNamesTheReason(t *testing.T) {
 		why, cure string
 	}{
 		{own, mooring.Yes, "", ""},
+		{below, mooring.Yes, "", ""},
 		{closed, mooring.No, "user 999, who writes there, may not write", "chown 999:999"},
 		{full, mooring.No, "is full for user 999", "df -h"},
 		{readOnly, mooring.No, "is read-only", "dmesg"},

@@ -25,6 +25,8 @@ type Profile struct {
 	Services map[supervisor.ServiceName]Instruction `yaml:"services"`
 	// Answer is what the stack says at its published port when all is well. Without one, nothing is asked.
 	Answer *Door `yaml:"answer"`
+	// Registry says where images are kept that must be proved. Without one there are none.
+	Registry *Registry `yaml:"registry"`
 }
 
 // Instruction is what a profile says of one service. What it does not say is found by the container: its health check, its user, its mounts.
@@ -155,7 +157,7 @@ func (p Profile) check() error {
 	if p.Answer != nil && (len(p.Answer.Ports) == 0 || !strings.HasPrefix(p.Answer.Path, "/") || p.Answer.Limit < 0) {
 		bad("answer: want ports, a path that begins with /, and no negative time")
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, p.Registry.check())...)
 }
 
 func (q *Question) check() error {

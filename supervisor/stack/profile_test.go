@@ -13,7 +13,7 @@ import (
 )
 
 func TestProfilesThatAreBuiltIn(t *testing.T) {
-	if got, want := stack.Profiles(), []string{"generic", "harbor"}; !reflect.DeepEqual(got, want) {
+	if got, want := stack.Profiles(), []string{"generic", "harbor", "registry"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	for _, name := range stack.Profiles() {
@@ -34,28 +34,31 @@ func TestProfilesThatAreBuiltIn(t *testing.T) {
 func TestProfileIsReadStrictly(t *testing.T) {
 	for text, want := range map[string]string{
 		"entrie: web": "entrie",
-		"services: {db: {ready: {exec: [true], tcp: 1}}}":       "services.db.ready: want one of",
-		"services: {db: {ready: {}}}":                           "services.db.ready: want one of",
-		"services: {db: {ready: {tcp: 70000}}}":                 "1 to 65535",
-		"services: {db: {ready: {tcp: 5, says: x}}}":            "nothing is read",
-		"services: {db: {ready: {http: {port: 80, path: x}}}}":  "begins with /",
-		"services: {db: {ready: {tcp: 80, user: root}}}":        "belongs to exec",
-		"services: {db: {ready: {exec: [true], within: -1s}}}":  "within",
-		"services: {db: {ready: {exec: [true], within: soon}}}": "soon",
-		"services: {db: {flush: {user: root}}}":                 "services.db.flush: want exec",
-		"services: {db: {writes: {data: 5}}}":                   "absolute",
-		"services: {db: {writes: {/data: -5}}}":                 "user ID",
-		"services: {db: {after: [db]}}":                         "names itself",
-		"answer: {path: /x}":                                    "answer: want ports",
-		"answer: {ports: [{port: 1}], path: x}":                 "answer: want ports",
-		"entry: a\n---\nentry: b":                               "second document",
-		"services: {a: {ready: {}}, b: {after: [b]}}":           "services.b.after",
+		"services: {db: {ready: {exec: [true], tcp: 1}}}":                         "services.db.ready: want one of",
+		"services: {db: {ready: {}}}":                                             "services.db.ready: want one of",
+		"services: {db: {ready: {tcp: 70000}}}":                                   "1 to 65535",
+		"services: {db: {ready: {tcp: 5, says: x}}}":                              "nothing is read",
+		"services: {db: {ready: {http: {port: 80, path: x}}}}":                    "begins with /",
+		"services: {db: {ready: {tcp: 80, user: root}}}":                          "belongs to exec",
+		"services: {db: {ready: {exec: [true], within: -1s}}}":                    "within",
+		"services: {db: {ready: {exec: [true], within: soon}}}":                   "soon",
+		"services: {db: {flush: {user: root}}}":                                   "services.db.flush: want exec",
+		"services: {db: {writes: {data: 5}}}":                                     "absolute",
+		"services: {db: {writes: {/data: -5}}}":                                   "user ID",
+		"services: {db: {after: [db]}}":                                           "names itself",
+		"registry: {service: registry}":                                           "registry.service, registry.storage: want",
+		"registry: {service: r, storage: data}":                                   "absolute path",
+		"registry: {service: r, storage: /data, tags: {service: db, as: gitlab}}": "registry.tags: want",
+		"answer: {path: /x}":                                                      "answer: want ports",
+		"answer: {ports: [{port: 1}], path: x}":                                   "answer: want ports",
+		"entry: a\n---\nentry: b":                                                 "second document",
+		"services: {a: {ready: {}}, b: {after: [b]}}":                             "services.b.after",
 	} {
 		if _, err := stack.ParseProfile([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want something with %q", text, err, want)
 		}
 	}
-	if _, err := stack.LoadProfile("gitlab"); !errors.Is(err, mooring.ErrInvalid) || !strings.Contains(err.Error(), "generic, harbor") {
+	if _, err := stack.LoadProfile("gitlab"); !errors.Is(err, mooring.ErrInvalid) || !strings.Contains(err.Error(), "generic, harbor, registry") {
 		t.Errorf("no such profile: got %v, want the names of those there are", err)
 	}
 	if _, err := stack.LoadProfile("/nowhere/x.yaml"); !errors.Is(err, mooring.ErrInvalid) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/internal/docker"
@@ -168,6 +169,52 @@ func TestHealthCheckHasTheLastWord(t *testing.T) {
 	eventually(t, "it is not ready", func() bool { return strings.Contains(observe(t, s)["a"].ReadyWhy, "exit code 1") })
 	e.change("a", func(c *container) { c.Health = "healthy"; e.tellOf(*c, "health_status: healthy") })
 	eventually(t, "it is ready", func() bool { return observe(t, s)["a"].Ready == mooring.Yes })
+}
+
+// A dockerd that was killed, and whose successor cannot take a container over (its log driver's server was not there), leaves it running, published nowhere and reached
+// by no command. Docker says that it is healthy, and goes on saying so.
+func TestContainerThatTheNextDockerdCannotReachIsNotReady(t *testing.T) {
+	e := newFakeEngine(t)
+	pid := filepath.Join(t.TempDir(), "docker.pid")
+	daemon := func(at time.Time) {
+		if err := errors.Join(os.WriteFile(pid, nil, 0o600), os.Chtimes(pid, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exit := make(chan int, 1)
+	exit <- 0
+	e.exec = func(container, []string) (int, string) {
+		code := <-exit
+		exit <- code
+		return code, "BaseFS of container is unexpectedly nil"
+	}
+	daemon(time.Now().Add(-time.Hour))
+	e.add(
+		container{ID: "a", Service: "registry", State: "running", Health: "healthy", Checked: time.Now(), Check: []string{"CMD", "true"}},
+		container{ID: "b", Service: "redis", State: "running", Health: "healthy", Checked: time.Now(), Check: []string{"CMD", "true"}},
+	)
+	profile, err := stack.ParseProfile([]byte("services: {redis: {ready: {exec: [redis-cli, ping]}}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStack(t, e, stack.Config{Profile: profile, DaemonFile: pid})
+	eventually(t, "both are ready", func() bool {
+		by := observe(t, s)
+		return by["registry"].Ready == mooring.Yes && by["redis"].Ready == mooring.Yes
+	})
+	<-exit
+	exit <- 126
+	daemon(time.Now())
+	eventually(t, "neither is ready", func() bool {
+		by := observe(t, s)
+		return by["registry"].Ready == mooring.No && by["redis"].Ready == mooring.No && strings.Contains(by["registry"].ReadyWhy, "unexpectedly nil")
+	})
+	<-exit
+	exit <- 0 // as with live restore: all is as it was
+	eventually(t, "both are ready", func() bool {
+		by := observe(t, s)
+		return by["registry"].Ready == mooring.Yes && by["redis"].Ready == mooring.Yes
+	})
 }
 
 // A profile's question counts before the health check; what it says is compared; a restart asks again.
