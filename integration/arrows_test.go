@@ -40,6 +40,10 @@ func arrows() []arrow {
 		{"internal/c/c.go", "github.com/vmware/govmomi/simulator", true},
 		{"internal/d/d.go", module + "/integration/lab", true},
 		{"internal/e/e.go", "github.com/spf13/viper", true},
+		{"internal/f/f.go", "github.com/regclient/regclient", true},
+		{"internal/registry/remote/a/a.go", "github.com/regclient/regclient", false},
+		{"internal/g/g.go", module + "/internal/registry/remote/remotetest", true},
+		{"internal/g/g_test.go", module + "/internal/registry/remote/remotetest", false},
 		{"plugin/e/e_test.go", module + "/integration/lab", true},
 		{"cmd/mooring/a.go", "github.com/vmware/govmomi", true},
 		{"cmd/mooring/b.go", "github.com/spf13/viper", true},
@@ -76,10 +80,10 @@ func plant(t *testing.T, dir string) {
 		".golangci.yml": string(lint),
 		"go.mod":        "module " + module + "\n\ngo 1.26.0\n",
 	}
-	for _, house := range []string{"plugin", "esx", "policies", "supervisor", "internal/ledger", "integration/lab"} {
+	for _, house := range []string{"plugin", "esx", "policies", "supervisor", "internal/ledger", "internal/registry/remote/remotetest", "integration/lab"} {
 		files[house+"/house.go"] = "package " + filepath.Base(house) + "\n"
 	}
-	for _, other := range []string{"github.com/vmware/govmomi", "github.com/spf13/viper", "golang.org/x/sys"} {
+	for _, other := range []string{"github.com/vmware/govmomi", "github.com/spf13/viper", "github.com/regclient/regclient", "golang.org/x/sys"} {
 		stub := "stub/" + filepath.Base(other)
 		files["go.mod"] += "\nrequire " + other + " v0.0.0\nreplace " + other + " => ./" + stub + "\n"
 		files[stub+"/go.mod"] = "module " + other + "\n"

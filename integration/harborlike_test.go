@@ -20,29 +20,36 @@ const (
 	pingPath     = "/api/v2.0/ping"
 )
 
-// harbor is the stack built like Harbor's, on a Docker Engine of the test's own and on Docker's own volumes.
+// harbor is the stack built like Harbor's, on a Docker Engine of the test's own.
 type harbor struct {
+	docker  *dockerd
 	dir     string
 	records []push.Record // of all that was pushed
 }
 
+// newHarbor returns a stack that is ready to be started, on Docker's own volumes.
 func newHarbor(t *testing.T) *harbor {
 	t.Helper()
 	needRoot(t)
+	return newHarborOn(t, newDockerd(t), "local")
+}
+
+// newHarborOn does so on an engine that runs, with volumes of that driver.
+func newHarborOn(t *testing.T, d *dockerd, driver string) *harbor {
+	t.Helper()
 	images, err := harborlike.Get(t.Context(), harborlike.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	newDockerd(t)
 	loading := time.Now()
 	docker(t, "load", "--input", images)
 	t.Logf("the images are loaded in %.1f s", time.Since(loading).Seconds())
-	h := &harbor{dir: filepath.Join(t.TempDir(), "harbor")}
+	h := &harbor{docker: d, dir: filepath.Join(t.TempDir(), "harbor")}
 	if err := harborlike.Write(h.dir, harborlike.Project{Data: filepath.Join(h.dir, "data"), Logs: filepath.Join(h.dir, "log")}); err != nil {
 		t.Fatal(err)
 	}
 	for _, volume := range []string{"vsanvol1", "vsanvol2", "vsanvol3"} {
-		docker(t, "volume", "create", volume)
+		docker(t, "volume", "create", "--driver", driver, volume)
 	}
 	h.script(t, harborlike.Prepare)
 	t.Cleanup(func() { _ = exec.Command("docker", "rm", "--force", "--volumes", "nginx", "harbor-log").Run() }) // nothing restarts against the engine's end

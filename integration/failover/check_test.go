@@ -339,6 +339,9 @@ func (s *scene) bare(vm string) {
 // clear removes what the case made, and sees to it that all disks have left.
 func (s *scene) clear() {
 	s.t.Helper()
+	if s.stack != nil {
+		return // it stays up, with its volumes
+	}
 	for _, vm := range s.Names() {
 		if s.on(vm) {
 			s.bare(vm)

@@ -32,7 +32,7 @@ type scenario struct {
 func scenarios(random []scenario) []scenario {
 	var all []scenario
 	for _, part := range [][]scenario{
-		hostCases(), machineCases(), takeoverCases(), pluginCases(), packageCases(), diskCases(), ancestorCases(), swarmCases(), random, lastCases(), olderCases(),
+		hostCases(), machineCases(), takeoverCases(), pluginCases(), packageCases(), diskCases(), ancestorCases(), swarmCases(), random, lastCases(), olderCases(), stackCases(),
 	} {
 		all = append(all, part...)
 	}
@@ -199,11 +199,18 @@ func (h *harness) discard(t *testing.T) {
 	h.fleet = nil
 }
 
-// caseLimit is how long any case may take, clean-up included.
-const caseLimit = 20 * time.Minute
+// caseLimit is how long any case may take, clean-up included, and stackLimit one with a stack, which takes several minutes to come up and to go down.
+const (
+	caseLimit  = 20 * time.Minute
+	stackLimit = 60 * time.Minute
+)
 
 func (h *harness) run(t *testing.T, c scenario) {
-	ctx, cancel := context.WithTimeout(t.Context(), caseLimit)
+	limit := caseLimit
+	if c.kind.stacked() {
+		limit = stackLimit
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	if c.kind == "" {
 		c.kind = trixie

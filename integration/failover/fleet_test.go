@@ -45,6 +45,7 @@ type fleet struct {
 	dir     string
 	witness *failover.Witness
 	begun   time.Time
+	stack   *stack // nil: the machines have none
 }
 
 // kind is what machines a case needs.
@@ -53,7 +54,31 @@ type kind string
 const (
 	trixie   kind = "two machines with Debian 13"
 	bookworm kind = "one machine with Debian 12 and Docker 20.10"
+
+	// Of these, the first machine has a stack that is built like Harbor's.
+	harbor    kind = "one machine with Debian 13 and a stack"
+	harborTwo kind = "two machines with Debian 13, one with a stack"
+	harborOld kind = "one machine with Debian 12, Docker 20.10 and a stack"
 )
+
+// stacked says whether the first machine has a stack.
+func (k kind) stacked() bool { return k == harbor || k == harborTwo || k == harborOld }
+
+// shape writes what machines the kind has into the lab's options. A stack has as many processors as this machine is expected to have.
+func (k kind) shape(o *cluster.Options) {
+	o.VMs = 2
+	switch k {
+	case trixie:
+	case bookworm:
+		o.VMs, o.Suites = 1, []image.Suite{image.Bookworm}
+	case harbor:
+		o.VMs, o.CPUs = 1, 2
+	case harborTwo:
+		o.CPUs = 2
+	case harborOld:
+		o.VMs, o.CPUs, o.Suites = 1, 2, []image.Suite{image.Bookworm}
+	}
+}
 
 // settings go after the configuration that the lab writes. Idle disks go soon, because each case ends with looking whether they are gone.
 const settings = "linger: 3s\nboot_linger: 10s\nrefresh: 10s\nlog_level: debug\n"
@@ -70,7 +95,7 @@ type builds struct {
 //nolint:gochecknoglobals // what is built is built once
 var buildOnce = sync.OnceValue(func() builds {
 	var b builds
-	b.writer, b.problem = compileWriter()
+	b.writer, b.problem = compile("writer", "./writer")
 	if b.problem == nil {
 		b.rootfs, b.problem = writerRoot(b.writer)
 	}
@@ -79,21 +104,6 @@ var buildOnce = sync.OnceValue(func() builds {
 	}
 	return b
 })
-
-func compileWriter() ([]byte, error) {
-	dir, err := os.MkdirTemp("", "mooring-writer-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a directory of its own
-	out := filepath.Join(dir, "writer")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, "./writer")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build the writer: %w\n%s", err, text)
-	}
-	return os.ReadFile(out)
-}
 
 // debs makes the package twice, of two versions, as make packages does.
 func debs() (deb, newer string, err error) {
@@ -137,14 +147,12 @@ func newFleet(ctx context.Context, k kind, say io.Writer, artefacts string) (*fl
 		return nil, err
 	}
 	opts := cluster.Options{
-		Dir: filepath.Join(artefacts, "lab"), VMs: 2, Hosts: 3, TimeScale: scale, Say: say,
+		Dir: filepath.Join(artefacts, "lab"), Hosts: 3, TimeScale: scale, Say: say,
 		Log:    slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		OnLine: func(_, stream, line string) { f.witness.Note(stream, line, time.Now()) }, Packages: []string{built.deb},
 		HA: monitoring(),
 	}
-	if k == bookworm {
-		opts.VMs, opts.Suites = 1, []image.Suite{image.Bookworm}
-	}
+	k.shape(&opts)
 	if f.Cluster, err = cluster.Start(ctx, opts); err != nil {
 		return nil, err
 	}
@@ -154,7 +162,12 @@ func newFleet(ctx context.Context, k kind, say io.Writer, artefacts string) (*fl
 		all.Go(func() { problems[i] = f.furnish(ctx, vm, built) })
 	}
 	all.Wait()
-	if err := errors.Join(problems...); err != nil {
+	err = errors.Join(problems...)
+	if err == nil && k.stacked() {
+		f.stack, err = newStack(ctx, f, one)
+	}
+	if err != nil {
+		f.save(context.WithoutCancel(ctx), artefacts)
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
@@ -263,11 +276,16 @@ func (f *fleet) save(ctx context.Context, dir string) {
 		if console, err := os.ReadFile(m.ConsoleFile()); err == nil {
 			write(vm+".console", console)
 		}
-		limit, cancel := context.WithTimeout(ctx, 30*time.Second)
-		for name, script := range map[string]string{
+		limit, cancel := context.WithTimeout(ctx, 2*time.Minute)
+		scripts := map[string]string{
 			"journal": "journalctl --no-pager -o short-precise -n 20000", "containers": "docker ps -a; docker volume ls; for c in $(docker ps -aq); do docker inspect $c; done",
 			"ledger": "head -c 1000000 /var/lib/mooring/*", "status": "mooring status; mooring volume ls; findmnt; lsblk -o +SERIAL; ps aux",
-		} {
+		}
+		if f.kind.stacked() {
+			scripts["recovery"] = "mooring stack ps; mooring recovery ls; mooring recovery show; mooring recovery show -o json"
+			scripts["logs"] = "tail -n 300 /var/log/harbor/*.log " + stackDir + "/docker-compose.override.yml " + toldFile
+		}
+		for name, script := range scripts {
 			out, err := m.Shell(limit, script+" 2>&1 || true")
 			if err != nil {
 				out += "\n" + err.Error()

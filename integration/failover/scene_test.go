@@ -38,6 +38,7 @@ type scene struct {
 	once    []expectation
 	kernel  bool // the case itself makes the kernel complain
 	after   []func()
+	pushers []*pusher // to the stack
 	// spent: the fleet cannot be used by another case.
 	spent bool
 }
@@ -297,6 +298,9 @@ func (s *scene) brink() {
 	for _, vm := range s.Names() {
 		s.boots[vm] = s.VM(vm).Boot()
 		s.sh(vm, "sync")
+	}
+	if s.stack != nil {
+		s.sh(s.stack.vm, "rm -f "+toldFile+"; sync")
 	}
 }
 

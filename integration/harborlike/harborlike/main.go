@@ -117,6 +117,7 @@ func pushCommand() *cobra.Command {
 	flags.IntVar(&l.Tags, "tags", 0, "tags that a repository has, moved on again and again; 0: one for each image")
 	flags.IntVar(&l.Layers, "layers", 2, "layers of an image")
 	flags.IntVar(&l.LayerSize, "layer-size", 1<<20, "bytes in a layer")
+	flags.IntVar(&l.Rate, "rate", 0, "bytes that each pusher sends in a second; 0: as many as are taken")
 	flags.Uint64Var(&l.Seed, "seed", 1, "what the bytes follow from")
 	flags.BoolVar(&persistent, "persistent", false, "go on after a push that failed")
 	return cmd

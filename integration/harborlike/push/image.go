@@ -28,6 +28,7 @@ type Image struct {
 	Layers     int // each with one file
 	LayerSize  int // of that file, in bytes
 	Seed       uint64
+	Rate       int // bytes of a blob that are sent in a second; 0: as many as are taken
 }
 
 // piece is content with a digest.

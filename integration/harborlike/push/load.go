@@ -21,6 +21,7 @@ type Load struct {
 	Layers    int    // 1
 	LayerSize int    // in bytes
 	Seed      uint64
+	Rate      int // bytes that each pusher sends in a second; 0: as many as are taken
 }
 
 // image returns the pusher's nth image.
@@ -33,6 +34,7 @@ func (l Load) image(pusher, n int) Image {
 	_, _ = fmt.Fprint(seed, l.Seed, " ", pusher, " ", n) // a hash takes anything
 	return Image{
 		Repository: fmt.Sprintf("%s%d", l.Prefix, pusher), Tag: fmt.Sprintf("v%d", tag), Layers: l.Layers, LayerSize: l.LayerSize, Seed: seed.Sum64(),
+		Rate: l.Rate,
 	}
 }
 

@@ -78,7 +78,7 @@ func (r Registry) Push(ctx context.Context, img Image, note func(Record) error) 
 
 func (r Registry) push(ctx context.Context, img Image, c content, note func(Record) error) error {
 	for _, blob := range c.blobs {
-		if err := r.pushBlob(ctx, img.Repository, blob); err != nil {
+		if err := r.pushBlob(ctx, img, blob); err != nil {
 			return err
 		}
 	}
@@ -90,7 +90,7 @@ func (r Registry) push(ctx context.Context, img Image, c content, note func(Reco
 		return err
 	}
 	to := r.url("/v2/" + img.Repository + "/manifests/" + img.Tag)
-	header, err := r.send(ctx, http.MethodPut, to, manifestType, c.manifest, http.StatusCreated)
+	header, err := r.send(ctx, http.MethodPut, to, manifestType, bytes.NewReader(c.manifest), http.StatusCreated)
 	if err != nil {
 		return err
 	}
@@ -102,16 +102,20 @@ func (r Registry) push(ctx context.Context, img Image, c content, note func(Reco
 }
 
 // pushBlob begins an upload, sends all in one piece and names its digest, as Docker does.
-func (r Registry) pushBlob(ctx context.Context, repository string, b piece) error {
-	to := r.url("/v2/" + repository + "/blobs/uploads/")
+func (r Registry) pushBlob(ctx context.Context, img Image, b piece) error {
+	to := r.url("/v2/" + img.Repository + "/blobs/uploads/")
+	var content io.Reader = bytes.NewReader(b)
+	if img.Rate > 0 {
+		content = &slow{ctx: ctx, left: b, rate: img.Rate}
+	}
 	for _, step := range []struct {
 		method, contentType string
-		body                piece
+		body                io.Reader
 		want                int
 	}{
-		{http.MethodPost, "", nil, http.StatusAccepted},
-		{http.MethodPatch, "application/octet-stream", b, http.StatusAccepted},
-		{http.MethodPut, "", nil, http.StatusCreated},
+		{http.MethodPost, "", http.NoBody, http.StatusAccepted},
+		{http.MethodPatch, "application/octet-stream", content, http.StatusAccepted},
+		{http.MethodPut, "", http.NoBody, http.StatusCreated},
 	} {
 		if step.method == http.MethodPut {
 			query := to.Query()
@@ -136,8 +140,8 @@ func (r Registry) url(path string) *url.URL {
 }
 
 // send returns the answer's header if it has that status.
-func (r Registry) send(ctx context.Context, method string, to *url.URL, contentType string, body piece, want int) (http.Header, error) {
-	req, err := http.NewRequestWithContext(ctx, method, to.String(), bytes.NewReader(body))
+func (r Registry) send(ctx context.Context, method string, to *url.URL, contentType string, body io.Reader, want int) (http.Header, error) {
+	req, err := http.NewRequestWithContext(ctx, method, to.String(), body)
 	if err != nil {
 		return nil, err
 	}

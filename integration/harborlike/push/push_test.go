@@ -237,6 +237,31 @@ func TestRecordsAreReadAsTheyWereWritten(t *testing.T) {
 	}
 }
 
+// A push that is under way for long is what a reload of the proxy must not break.
+func TestSlowPushIsUnderWayForAsLongAsItsRateSays(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t)
+	began := time.Now()
+	records := load(t, r, push.Load{Images: 1, LayerSize: 1000, Rate: 10_000})
+	took := time.Since(began)
+	var sent int64
+	for _, b := range records[1].Blobs {
+		sent += b.Size
+	}
+	if least := time.Duration(sent) * time.Second / 10_000; took < least {
+		t.Errorf("%d bytes at 10000 a second took %s; want %s at least", sent, took, least)
+	}
+	if v := check(t, r, records); v.Images != 1 || len(v.Misses) > 0 {
+		t.Errorf("got %+v; want the image whole", v)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	err := push.New(r.address(), patience).Push(ctx, push.Image{Repository: "a", Tag: "v1", Layers: 1, LayerSize: 1 << 20, Rate: 10}, func(push.Record) error { return nil })
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a push whose time is over: got %v, want that", err)
+	}
+}
+
 func TestSeedSaysWhatIsPushed(t *testing.T) {
 	t.Parallel()
 	digests := map[string]bool{}
