@@ -12,6 +12,7 @@ import (
 	"github.com/mooring-sh/mooring/integration/demo/play"
 	"github.com/mooring-sh/mooring/integration/harborlike/push"
 	"github.com/mooring-sh/mooring/internal/admin"
+	"github.com/mooring-sh/mooring/supervisor/images"
 )
 
 // recovered waits until the supervisor has settled in the new boot, and shows its report. Nobody logs in to help.
@@ -40,10 +41,40 @@ func (s *story) recovered(ctx context.Context) (string, error) {
 	if rep.Phase != "settled" || rep.Damaged || rep.Origin != "failover" {
 		return "", fmt.Errorf("the recovery after a %s is %s, damaged: %t: %w", rep.Origin, rep.Phase, rep.Damaged, errUnexpected)
 	}
+	if rep.Images == nil || rep.Images.State != admin.ImagesProved {
+		return "", fmt.Errorf("the images are not proved: %+v: %w", rep.Images, errUnexpected)
+	}
 	if err := s.well(ctx); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("settled: nine services up in order, the proxy last, and Pong; %s after the power cut", play.Seconds(s.back.Sub(s.killed))), nil
+}
+
+// verify hashes everything that is on the registry's volume. What a push that died with the host has left is no damage: nobody was told that it had succeeded.
+func (s *story) verify(ctx context.Context) (string, error) {
+	dir, err := s.inside(ctx, "docker", "volume", "inspect", "--format", "{{.Mountpoint}}", "vsanvol1")
+	if err != nil {
+		return "", err
+	}
+	out, err := s.inside(ctx, "sh", "-c", "mooring images verify "+dir+" -o json || test $? = 3")
+	if err != nil {
+		return "", err
+	}
+	var v images.Verdict
+	if err := json.Unmarshal([]byte(out), &v); err != nil {
+		return "", fmt.Errorf("read the verdict: %w", err)
+	}
+	cutOff := 0
+	for _, f := range v.Findings {
+		if !f.Unfinished {
+			return "", fmt.Errorf("%s:%s %s: %s: %w", f.Repository, f.Tag, f.Digest, f.Text, errUnexpected)
+		}
+		cutOff++
+	}
+	if want := acknowledged(s.pushed); v.Intact < want || len(v.Gone) > 0 {
+		return "", fmt.Errorf("%d images are whole and %d gone, %d were acknowledged: %w", v.Intact, len(v.Gone), want, errUnexpected)
+	}
+	return fmt.Sprintf("%d of %d images whole, %d blobs, %.1f MB hashed; %d pushes were cut off by the power cut", v.Intact, v.Images, v.Blobs, float64(v.HashedBytes)/1e6, cutOff), nil
 }
 
 // pull pulls every image that was ever acknowledged, through the proxy, and hashes every byte.

@@ -56,6 +56,7 @@ func (s *story) steps() []play.Step {
 		{Title: "the host's power is cut, while images are pushed", About: 10 * time.Second, Do: s.killHost},
 		{Title: "vSphere HA starts the machine on another host", About: time.Minute, Do: s.restarted},
 		{Title: "the stack comes back by itself, in order", About: 3 * time.Minute, Limit: 20 * time.Minute, Do: s.recovered},
+		{Title: "every image proved, on the volume", About: 20 * time.Second, Do: s.verify},
 		{Title: "every image pulled", About: 30 * time.Second, Do: s.pull},
 	}
 }
