@@ -94,9 +94,10 @@ test-lab: build ## the lab of QEMU machines itself
 	$(ROOT) $(GO) test -tags machines -p 1 -count=1 -timeout 60m $(LAB_PACKAGES) $(NOSKIP)
 
 .PHONY: measure
-measure: build ## what Mooring costs at a start, on QEMU machines: docs/performance.md
+measure: build ## what Mooring costs at a start, and how often a stack comes back: docs/performance.md
 	@ROOT='$(ROOT)' .ci/setup machines
-	$(ROOT) env MEASURE=1 ANCESTOR=1 $(GO) test -tags machines -count=1 -timeout 2h -v -run '^TestMeasure' ./integration/failover
+	$(STACK_IMAGES)
+	$(ROOT) env MEASURE=1 ANCESTOR=1 $(GO) test -tags machines -count=1 -p 1 -timeout 8h -v -run '^TestMeasure' ./integration/failover ./integration
 
 # One long run of an experiment that the tests make in short; TMPDIR says on which disk, FS=btrfs shows that it finds losses.
 .PHONY: power-cuts

@@ -55,11 +55,14 @@ func down(v Service) bool {
 	}
 }
 
-// fell says that a service other than the door was ready since it was started, and has not been for a while.
+// fell says that a service was ready since it was started, and has not been for a while. The door is not to blame while something behind it is not ready.
 func (s *step) fell(v Service, t *Track) bool {
-	return s.r.Phase.final() && !v.Entry && v.State == Running && v.Ready == mooring.No &&
-		!t.Run.IsZero() && t.Run.Equal(v.StartedAt) && s.o.Now.Sub(t.Down) >= unwell
+	return s.r.Phase.final() && v.State == Running && v.Ready == mooring.No &&
+		!t.Run.IsZero() && t.Run.Equal(v.StartedAt) && s.o.Now.Sub(t.Down) >= unwell &&
+		!(v.Entry && s.anyBehind(v, unready))
 }
+
+func unready(t *Track) bool { return !t.Ready && !t.Stopped && !t.GaveUp }
 
 // turn says whether it is the service's turn to be started: all that it depends on is ready. What a person stopped or what was given up is not waited
 // for, and nothing is waited for longer than a start may take. The door's turn comes when all else is done, caches are flushed, and the images are proved.

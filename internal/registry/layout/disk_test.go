@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -131,4 +132,42 @@ func physical(t *testing.T, path string) int64 {
 		t.Fatalf("no extent in %q", out)
 	}
 	return first
+}
+
+// A directory's block is damaged: what was in it is unknown, which is said, with what the kernel says and not as if a registry had made it so; and the rest is read.
+func TestADirectoryThatCannotBeReadIsReported(t *testing.T) {
+	d := newDisk(t, "ext4", "64M")
+	v := victim{Registry: layouttest.At(t, filepath.Join(d.dir(), "storage"))}
+	v.image = v.Image("app", "1", []byte("the layer"))
+	v.safe = v.Image("safe", "1", []byte("another layer"))
+	d.sync()
+	layer := v.image.Layers[0].Digest
+	blobDir := filepath.Dir(v.Data(layer))
+	layersDir := filepath.Dir(filepath.Dir(v.LayerLink("app", layer)))
+	blocks := []int64{physical(t, blobDir), physical(t, layersDir)}
+	d.unmount()
+	image, err := os.OpenFile(d.image, os.O_RDWR, 0)
+	must(t, err)
+	for _, at := range blocks {
+		_, err := image.WriteAt(bytes.Repeat([]byte{0xa5}, 1024), at)
+		must(t, err)
+	}
+	must(t, image.Close())
+	sh(t, "blockdev", "--flushbufs", d.dev)
+	d.mount("ro")
+	v.Dir = filepath.Join(d.dir(), "storage")
+	snap := scan(t, open(t, v.Registry))
+	want := []string{"blobs/sha256/" + layer.Hex()[:2] + "/" + layer.Hex() + "/data", "repositories/app/_layers/sha256"}
+	if got := problemPaths(snap); !slices.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", snap.Problems, want)
+	}
+	for _, p := range snap.Problems {
+		if errors.Is(p.Err, mooring.ErrInvalid) || errors.Is(p.Err, mooring.ErrNotFound) {
+			t.Errorf("%s: got %v, want what the kernel says", p.Path, p.Err)
+		}
+	}
+	if b, ok := snap.Blobs[layer]; !ok || b.Size != -1 {
+		t.Errorf("got %+v, want one of size -1", b)
+	}
+	intact(t, snap.Repositories[1], v.safe)
 }
