@@ -19,6 +19,7 @@ import (
 func (s *story) recovered(ctx context.Context) (string, error) {
 	var rep admin.Recovery
 	err := play.Wait(ctx, "the stack to settle", 19*time.Minute, func(ctx context.Context) error {
+		rep = admin.Recovery{} // what is left out is not what it was
 		if err := s.decode(ctx, &rep, "mooring-lab", "vm", "exec", vm, "--", "mooring", "recovery", "show", "-o", "json"); err != nil {
 			return err
 		}
