@@ -68,14 +68,19 @@ func (h *harbor) script(t *testing.T, name string) {
 // up brings up what is not running.
 func (h *harbor) up(t *testing.T) {
 	t.Helper()
+	h.compose(t, "up", "-d")
+}
+
+func (h *harbor) compose(t *testing.T, args ...string) {
+	t.Helper()
 	argv := []string{"docker-compose"}
 	if exec.CommandContext(t.Context(), "docker", "compose", "version").Run() == nil {
 		argv = []string{"docker", "compose"}
 	}
-	cmd := exec.CommandContext(t.Context(), argv[0], append(argv[1:], "up", "-d")...)
+	cmd := exec.CommandContext(t.Context(), argv[0], append(argv[1:], args...)...)
 	cmd.Dir = h.dir
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("bring up the stack: %v\n%s", err, out)
+		t.Fatalf("compose %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 }
 

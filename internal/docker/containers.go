@@ -18,6 +18,7 @@ type Container struct {
 	Name   string
 	Labels map[string]string
 
+	PID      int    // of its first process on the host; 0: it does not run
 	State    string // created, running, restarting, paused, exited, dead or removing
 	Exit     int    // the exit code of one that has ended
 	Error    string // why it could not be started
@@ -25,10 +26,9 @@ type Container struct {
 	Started  time.Time
 	Finished time.Time // zero: it has never ended
 
-	Health  string    // starting, healthy, unhealthy; empty: it has no health check
-	Checked time.Time // when the health check ended last; zero: it has not
-	Said    string    // what it printed then
-	Check   []string  // the health check as the image or the compose file has it: CMD or CMD-SHELL and its arguments
+	Health string   // starting, healthy, unhealthy; empty: it has no health check
+	Said   string   // what the health check printed last
+	Check  []string // the health check as the image or the compose file has it: CMD or CMD-SHELL and its arguments
 
 	Policy  string   // the restart policy: no, always, unless-stopped, on-failure
 	User    string   // as the image or the compose file has it; empty: root
@@ -134,12 +134,12 @@ func describeState(c *Container, s *container.State) {
 	if s == nil {
 		return
 	}
-	c.State, c.Exit, c.Error = s.Status, s.ExitCode, s.Error
+	c.State, c.Exit, c.Error, c.PID = s.Status, s.ExitCode, s.Error, s.Pid
 	c.Started, c.Finished = parseTime(s.StartedAt), parseTime(s.FinishedAt)
 	if h := s.Health; h != nil && h.Status != container.NoHealthcheck {
 		c.Health = h.Status
 		if n := len(h.Log); n > 0 {
-			c.Said, c.Checked = strings.TrimSpace(h.Log[n-1].Output), h.Log[n-1].End
+			c.Said = strings.TrimSpace(h.Log[n-1].Output)
 		}
 	}
 }

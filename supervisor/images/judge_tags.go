@@ -13,6 +13,10 @@ import (
 // coarse is how much the time of a file may be behind the clock: filesystems take theirs from the last tick, some from the last second.
 const coarse = time.Second
 
+// unanswered is how long before its push is answered a tag may be seen on a storage. A registry writes the tag first, then has it written to the disk, and then answers: what a refresh saw
+// in between may be gone after a power cut, and nobody was told that it was there. A database shows nothing before it is durable.
+const unanswered = 10 * time.Second
+
 // seenTag is a tag as it was seen, on the storage or in the database.
 type seenTag struct {
 	name   string
@@ -105,8 +109,9 @@ func (r *inRepository) foundTag(kind Kind, name string, image registry.Digest, l
 	if to != "" {
 		f.Digest = to
 	}
-	if _, had := r.known.tags[name]; had {
+	if was, had := r.known.tags[name]; had {
 		f.LastRight = r.m.right
+		f.Unfinished = r.seen.Rows == nil && !r.seen.Remote && nanoTime(was.moved).After(r.m.taken.Add(-unanswered))
 	} else {
 		f.Unfinished = !r.m.Empty()
 	}

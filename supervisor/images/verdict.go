@@ -36,7 +36,8 @@ type Finding struct {
 	Text       string          `json:"text"` // for people: what is wrong, in a sentence
 	// LastRight is when it was last seen right: content when it was last hashed, links and tags when the manifest was last refreshed. Zero: never.
 	LastRight time.Time `json:"last_right,omitzero"`
-	// Unfinished: it came after the manifest was refreshed. A push that was under way when the machine died, and that nobody was told had succeeded, leaves the same.
+	// Unfinished: it came after the manifest was refreshed, or, of a tag, so shortly before that it was perhaps not answered yet. A push that was under way when the machine died, and that nobody was
+	// told had succeeded, leaves the same.
 	Unfinished bool `json:"unfinished,omitempty"`
 
 	link *layout.Link // that has to be made anew

@@ -13,7 +13,7 @@ import (
 )
 
 // Start starts the containers of the service that do not run, through Docker's API, so that they stay the containers that they are; where there are none, compose
-// makes them. A container that a person paused stays paused.
+// makes them. A container that a person paused stays paused. One that Docker has lost is ended first.
 func (s *Stack) Start(ctx context.Context, service supervisor.ServiceName) error {
 	list := s.containers(service)
 	if len(list) == 0 {
@@ -24,10 +24,13 @@ func (s *Stack) Start(ctx context.Context, service supervisor.ServiceName) error
 	}
 	var errs []error
 	for _, c := range list {
-		switch c.State {
-		case "running", "restarting":
+		switch {
+		case s.isLost(c.ID):
+			errs = append(errs, s.restart(ctx, c.ID))
 			continue
-		case "paused":
+		case c.State == "running", c.State == "restarting":
+			continue
+		case c.State == "paused":
 			errs = append(errs, &mooring.HintError{Err: fmt.Errorf("%s is paused", c.Name), Hint: "docker unpause " + c.Name})
 			continue
 		}
@@ -74,16 +77,21 @@ func (s *Stack) make(ctx context.Context, service supervisor.ServiceName) error 
 func (s *Stack) Restart(ctx context.Context, service supervisor.ServiceName) error {
 	list, err := s.present(service)
 	for _, c := range list {
-		s.mu.Lock()
-		s.seen.witnessed[c.ID] = witnessed{ours: true}
-		s.mu.Unlock()
-		err = errors.Join(err, s.engine.Restart(ctx, c.ID))
-		s.stir(c.ID)
+		err = errors.Join(err, s.restart(ctx, c.ID))
 	}
 	if err != nil {
 		return fmt.Errorf("restart %s: %w", service, err)
 	}
 	return nil
+}
+
+// restart stops and starts the container, which must not be taken for a person's stop.
+func (s *Stack) restart(ctx context.Context, id string) error {
+	s.mu.Lock()
+	s.seen.witnessed[id] = witnessed{ours: true}
+	s.mu.Unlock()
+	defer s.stir(id)
+	return s.engine.Restart(ctx, id)
 }
 
 // Reload runs the profile's command for that in the service's containers.

@@ -30,6 +30,8 @@ type fakeEngine struct {
 	exec       func(c container, argv []string) (exit int, said string)
 	start      func(c *container) error // what a start comes to; nil: it runs
 	hang       map[string]bool          // containers that are not inspected, as while their volumes are mounted
+	next       int                      // the process of the next container that is started
+	keeps      bool                     // live restore
 
 	mu         sync.Mutex
 	containers map[string]container
@@ -43,9 +45,8 @@ type fakeEngine struct {
 type container struct {
 	ID, Name, Service string
 	State             string
-	Exit              int
+	PID, Exit         int
 	Error, Health     string
-	Checked           time.Time // when the health check ran last
 	Check             []string
 	Policy            string
 	User              string
@@ -87,7 +88,11 @@ func (e *fakeEngine) serve(t *testing.T, sock string) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/_ping", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Api-Version", "1.41") })
-	mux.HandleFunc("GET /v1.41/info", func(w http.ResponseWriter, _ *http.Request) { e.say(w, map[string]any{"DockerRootDir": e.root}) })
+	mux.HandleFunc("GET /v1.41/info", func(w http.ResponseWriter, _ *http.Request) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.say(w, map[string]any{"DockerRootDir": e.root, "LiveRestoreEnabled": e.keeps})
+	})
 	mux.HandleFunc("GET /v1.41/containers/json", e.list)
 	mux.HandleFunc("GET /v1.41/containers/{id}/json", e.inspect)
 	mux.HandleFunc("POST /v1.41/containers/{id}/start", e.startOne)
@@ -251,10 +256,10 @@ func (e *fakeEngine) inspect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	state := map[string]any{
-		"Status": c.State, "ExitCode": c.Exit, "Error": c.Error, "StartedAt": stamp(c.Started), "FinishedAt": stamp(c.Finished),
+		"Status": c.State, "Pid": c.PID, "ExitCode": c.Exit, "Error": c.Error, "StartedAt": stamp(c.Started), "FinishedAt": stamp(c.Finished),
 	}
 	if c.Health != "" {
-		state["Health"] = map[string]any{"Status": c.Health, "Log": []any{map[string]any{"Output": "curl: (7) refused\n", "End": c.Checked}}}
+		state["Health"] = map[string]any{"Status": c.Health, "Log": []any{map[string]any{"Output": "curl: (7) refused\n"}}}
 	}
 	ports := map[string]any{}
 	for _, p := range c.Ports {
@@ -294,7 +299,7 @@ func (e *fakeEngine) startOne(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	c.State, c.Error, c.Requested, c.Started = "running", "", false, time.Now()
+	c.State, c.Error, c.Requested, c.Started, c.PID = "running", "", false, time.Now(), e.next
 	e.containers[c.ID] = c
 	e.record(c)
 	e.tellOf(c, "start")

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/internal/docker"
@@ -21,7 +20,7 @@ type view struct {
 	profile    Profile
 	containers map[supervisor.ServiceName][]docker.Container
 	ready      map[string]readiness
-	daemon     time.Time // when the dockerd was started that runs now; zero: nobody knows
+	lost       map[string]bool // containers that Docker says run, and does not reach
 	stopped    map[supervisor.ServiceName]mooring.Fact
 	volumes    map[string]volume
 	dirs       func(supervisor.ServiceName) []supervisor.Dir
@@ -52,7 +51,7 @@ func (s *Stack) Observe(ctx context.Context) supervisor.StackState {
 func (s *Stack) view(ctx context.Context) (view, supervisor.Reach) {
 	s.mu.Lock()
 	r := s.project
-	v := view{profile: s.cfg.Profile, project: r.project, containers: byService(s.seen.containers), ready: maps.Clone(s.ready), daemon: written(s.cfg.DaemonFile)}
+	v := view{profile: s.cfg.Profile, project: r.project, containers: byService(s.seen.containers), ready: maps.Clone(s.ready), lost: s.seen.lost}
 	s.mu.Unlock()
 	reach := reachOf(r.err, "")
 	if !r.begun {
@@ -105,7 +104,7 @@ func (v view) service(name supervisor.ServiceName) supervisor.Service {
 		Cache: v.profile.Services[name].Flush != nil, State: supervisor.Missing, Stopped: v.stopped[name],
 	}
 	if worst != nil {
-		s.State, s.Exit, s.Error = state(worst.State), worst.Exit, worst.Error
+		s.State, s.Exit, s.Error = v.state(*worst), worst.Exit, worst.Error
 		s.Restarts, s.StartedAt = worst.Restarts, worst.Started
 	}
 	s.Ready, s.ReadyWhy = v.readiness(name, worst)
@@ -119,24 +118,24 @@ func (v view) worst(name supervisor.ServiceName) *docker.Container {
 		return nil
 	}
 	worst := slices.MinFunc(list, func(a, b docker.Container) int {
-		return cmp.Or(rank(a.State)-rank(b.State), cmp.Compare(health(a.Health), health(b.Health)))
+		return cmp.Or(rank(string(v.state(a)))-rank(string(v.state(b))), cmp.Compare(health(a.Health), health(b.Health)))
 	})
 	return &worst
 }
 
 // rank orders the states, the worst first.
 func rank(s string) int {
-	return slices.Index([]string{"dead", "removing", "exited", "created", "paused", "restarting", "running"}, s)
+	return slices.Index([]string{"dead", "exited", "created", "paused", "restarting", "running"}, s)
 }
 
 func health(s string) int { return slices.Index([]string{"unhealthy", "starting", "healthy", ""}, s) }
 
-// state returns the container's state; one that is being removed counts as dead.
-func state(s string) supervisor.ContainerState {
-	if s == "removing" {
+// state returns the container's state; one that is being removed counts as dead, and so does one that Docker has lost.
+func (v view) state(c docker.Container) supervisor.ContainerState {
+	if c.State == "removing" || v.lost[c.ID] {
 		return supervisor.Dead
 	}
-	return supervisor.ContainerState(s)
+	return supervisor.ContainerState(c.State)
 }
 
 // needs returns the volumes of Mooring's driver that the service mounts.
@@ -186,12 +185,14 @@ func (v view) readiness(name supervisor.ServiceName, c *docker.Container) (moori
 		return mooring.No, "it runs once, and has not ended yet"
 	case c.State != "running":
 		return mooring.No, "its container is " + c.State
-	case word(*c, v.daemon) == "unhealthy":
+	case v.lost[c.ID]:
+		return mooring.No, lostWhy
+	case c.Health == "unhealthy":
 		return mooring.No, "its health check says: " + cmp.Or(c.Said, "unhealthy")
-	case word(*c, v.daemon) == "healthy" && v.profile.Services[name].Ready == nil:
+	case c.Health == "healthy" && v.profile.Services[name].Ready == nil:
 		return mooring.Yes, "" // whatever it said when it was asked before
 	}
-	if r := v.ready[c.ID]; r.of(*c, v.daemon) && r.fact != mooring.Unknown {
+	if r := v.ready[c.ID]; r.started.Equal(c.Started) && r.fact != mooring.Unknown {
 		return r.fact, r.why
 	}
 	if asks(v.profile.Services[name], *c) {

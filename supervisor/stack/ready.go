@@ -36,35 +36,21 @@ type readiness struct {
 	busy    bool
 }
 
-// of reports whether the answer is worth something: it is this run's of the container, and the dockerd that runs now has passed it on. One that was killed may be
-// followed by one that cannot take a container over, leaves it running all the same, and reaches it by nothing.
-func (r readiness) of(c docker.Container, daemon time.Time) bool {
-	return r.started.Equal(c.Started) && !r.at.Before(daemon)
-}
-
-// word returns what Docker's health check says of the container. What it has said to an earlier dockerd is repeated for ever of a container that could not be taken over.
-func word(c docker.Container, daemon time.Time) string {
-	if c.Health != "" && c.Checked.Before(daemon) {
-		return "starting"
-	}
-	return c.Health
-}
-
 // asks reports whether there is something to ask the service by.
 func asks(i Instruction, c docker.Container) bool { return i.Ready != nil || len(c.Check) > 0 }
 
 // due reports whether the container is to be asked now. Docker's own health check is relied on as soon as it has spoken once; until then, and that takes its
 // whole interval after each start, the same command is run here.
-func (r readiness) due(i Instruction, c docker.Container, daemon, now time.Time) bool {
+func (r readiness) due(i Instruction, c docker.Container, now time.Time) bool {
 	if c.State != "running" || r.busy || !asks(i, c) {
 		return false
 	}
-	fresh := r.of(c, daemon) && r.fact == mooring.Yes
+	fresh := r.started.Equal(c.Started) && r.fact == mooring.Yes
 	switch {
-	case !fresh && i.Ready == nil && word(c, daemon) != "starting":
+	case !fresh && i.Ready == nil && c.Health != "starting":
 		return false // Docker's word counts
 	case !fresh:
-		return now.Sub(r.at) >= asking || !r.of(c, daemon)
+		return now.Sub(r.at) >= asking || !r.started.Equal(c.Started)
 	case len(c.Check) > 0:
 		return false
 	default:
@@ -76,11 +62,11 @@ func (r readiness) due(i Instruction, c docker.Container, daemon, now time.Time)
 func (s *Stack) askAll(ctx context.Context, all *sync.WaitGroup) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now, daemon := time.Now(), written(s.cfg.DaemonFile)
+	now := time.Now()
 	for id, c := range s.seen.containers {
 		i := s.cfg.Profile.Services[supervisor.ServiceName(c.Labels[labelService])]
 		r := s.ready[id]
-		if !r.due(i, c, daemon, now) {
+		if !r.due(i, c, now) || s.seen.lost[id] {
 			continue
 		}
 		r.busy = true

@@ -44,6 +44,8 @@ type sight struct {
 	listening time.Time // since when Docker's events are heard; zero: they are not
 	served    time.Time // when the dockerd that was waited for served its API; zero if it did when the stack was made
 	root      string    // of dockerd's data; empty: not known yet
+	keeps     bool      // dockerd takes containers over that ran before it was started
+	lost      map[string]bool
 	witnessed map[string]witnessed
 }
 
@@ -143,7 +145,8 @@ func (s *Stack) look(ctx context.Context) error {
 	s.mu.Lock()
 	full := s.seen.full || s.seen.listening.IsZero()
 	due := full || len(s.seen.dirty) > 0 || time.Since(s.seen.at) > slowly
-	dirty, known, name, root := maps.Clone(s.seen.dirty), maps.Clone(s.seen.containers), s.projectName(), s.seen.root
+	dirty, known, name := maps.Clone(s.seen.dirty), maps.Clone(s.seen.containers), s.projectName()
+	root, keeps := s.seen.root, s.seen.keeps
 	err := s.seen.err
 	if due {
 		s.seen.full = false
@@ -156,13 +159,17 @@ func (s *Stack) look(ctx context.Context) error {
 	listCtx, cancel := context.WithTimeout(ctx, lookLimit)
 	list, err := s.engine.List(listCtx, labelProject+"="+name)
 	if err == nil && root == "" {
-		root, err = s.engine.Root(listCtx)
+		root, keeps, err = s.daemon(listCtx)
 	}
 	cancel()
 	var found map[string]docker.Container
 	var again []string
 	if err == nil {
 		found, again = s.inspect(ctx, list, known, func(id string) bool { return full || dirty[id] })
+	}
+	var lost map[string]bool
+	if !keeps {
+		lost = lostContainers(found, s.cfg.DaemonFile)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,7 +178,7 @@ func (s *Stack) look(ctx context.Context) error {
 		s.seen.full = true
 		return err
 	}
-	s.seen.containers, s.seen.at, s.seen.root = found, time.Now(), root
+	s.seen.containers, s.seen.at, s.seen.root, s.seen.keeps, s.seen.lost = found, time.Now(), root, keeps, lost
 	for _, id := range again {
 		s.seen.dirty[id] = true
 	}

@@ -37,7 +37,7 @@ type Config struct {
 	Memory string
 	// Probe is the command that calls [ProbeMain] with its last argument, as the user that it is started by.
 	Probe []string
-	// DaemonFile is a file that dockerd writes when it starts, before it looks at its containers: /run/docker.pid.
+	// DaemonFile is the file into which dockerd writes its process ID when it starts, before it looks at its containers: /run/docker.pid.
 	DaemonFile string
 	Log        *slog.Logger
 }

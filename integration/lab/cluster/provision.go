@@ -23,8 +23,8 @@ const (
 	vCenterName = "vcenter.lab"
 )
 
-// bootWait is how long a machine may take until its agent answers: a boot in software emulation, with others at the same time.
-const bootWait = 5 * time.Minute
+// bootWait is how long a machine may take until it has booted: in software emulation, with others at the same time, on a machine that is busy besides.
+const bootWait = 15 * time.Minute
 
 // settle waits until the machine is up, and puts into it what it is to have.
 func (c *Cluster) settle(ctx context.Context, n *node) error {

@@ -55,7 +55,7 @@ func parseAddress(text string, plainAllowed bool) (address, error) {
 	}
 	scheme = strings.ToLower(scheme)
 	u, err := url.Parse("any://" + rest)
-	if err != nil || u.Hostname() == "" || strings.ContainsFunc(text, unicode.IsSpace) {
+	if err != nil || u.Hostname() == "" || strings.ContainsFunc(text, unicode.IsSpace) || strings.Count(u.Host, ":") > 1 && u.Host[0] != '[' {
 		// The text is not shown: it may hold a password.
 		return wrong("want a name such as harbor.example.com, with a port where it has one")
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -50,6 +51,7 @@ func TestPlainHTTPGoesToThisMachineOnly(t *testing.T) {
 		{"https://", false, "", false},
 		{"a b", false, "", false},
 		{"host:port", false, "", false},
+		{"::1:5000", false, "", false}, // an address or a port?
 	} {
 		host, plain, err := remote.ParseAddress(c.text, c.allowed)
 		if host != c.host || plain != c.plain || (err == nil) != (c.host != "") {
@@ -174,5 +176,35 @@ func TestCredentialsStayWithTheirServer(t *testing.T) {
 	seen := other.Requests()
 	if len(seen) != 1 || seen[0].Authorization != "" {
 		t.Errorf("the other server got %+v, want one request without credentials", seen)
+	}
+}
+
+// A name, and both families of addresses.
+func TestThisMachineIsReachedByEachOfItsNames(t *testing.T) {
+	reg := remotetest.New(t, remotetest.Rules{})
+	reg.Image("a", "1")
+	_, port, err := net.SplitHostPort(reg.Host())
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"localhost:" + port, "127.0.0.1:" + port}
+	if six, err := net.Listen("tcp", "[::1]:0"); err == nil { // else this machine has no IPv6
+		server := &http.Server{Handler: reg.Server.Config.Handler, ReadHeaderTimeout: time.Minute}
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			_ = server.Serve(six) // it is closed
+		}()
+		defer func() {
+			_ = server.Close()
+			<-served
+		}()
+		names = append(names, six.Addr().String())
+	}
+	for _, name := range names {
+		r := open(t, reg, func(a *remote.Access) { a.Registry = name })
+		if p, err := r.Walk(t.Context(), remote.Order{}); err != nil || p.Blobs != 1 || r.Name() != name {
+			t.Errorf("%s: got %+v, %v", name, p, err)
+		}
 	}
 }

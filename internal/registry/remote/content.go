@@ -17,15 +17,14 @@ import (
 
 // content is a blob, in whatever repositories.
 type content struct {
-	digest    registry.Digest
-	mediaType string
-	claims    []claim  // of all manifests that name it
-	places    []*place // the repositories that need it
-	size      int64    // the largest that is claimed, then the one it has
-	right     bool     // it was hashed, or need not be
-	assumed   bool     // it was not: the size is what is claimed, and no claim was checked yet
-	busy      bool     // it waits to be read, or is
-	corrupt   []error  // what was wrong with it where it was read
+	digest  registry.Digest
+	claims  []claim  // of all manifests that name it
+	places  []*place // the repositories that need it
+	size    int64    // the largest that is claimed, then the one it has
+	right   bool     // it was hashed, or need not be
+	assumed bool     // it was not: the size is what is claimed, and no claim was checked yet
+	busy    bool     // it waits to be read, or is
+	corrupt []error  // what was wrong with it where it was read
 }
 
 // place is a repository that needs a blob.
@@ -42,7 +41,7 @@ func (w *walk) need(n *node, d registry.Descriptor) {
 	defer w.mu.Unlock()
 	c, known := w.contents[d.Digest]
 	if !known {
-		c = &content{digest: d.Digest, mediaType: d.MediaType, size: d.Size}
+		c = &content{digest: d.Digest, size: d.Size}
 		w.contents[d.Digest] = c
 		w.progress.AllBlobs++
 	}
@@ -154,7 +153,7 @@ func (w *walk) settle(c *content, size int64) {
 }
 
 func (c *content) fact(p *place) Fact {
-	return Fact{Kind: SawBlob, Repository: p.repository.name, Content: registry.Descriptor{MediaType: c.mediaType, Digest: c.digest, Size: c.size}}
+	return Fact{Kind: SawBlob, Repository: p.repository.name, Content: registry.Descriptor{Digest: c.digest, Size: c.size}}
 }
 
 // spare has a blob asked for only, if it need not be read.

@@ -65,27 +65,39 @@ func DockerCredentials(ctx context.Context, file, name string) (Credentials, err
 		return Credentials{}, fmt.Errorf("credentials for %s: %s: %w", name, file, err)
 	}
 	keys := dockerKeys(address.host)
-	helper := conf.CredsStore
+	c, err := Credentials{}, mooring.ErrNotFound
+	if helper, asked := conf.helper(keys); helper != "" {
+		c, err = askHelpers(ctx, helper, asked)
+	}
+	if errors.Is(err, mooring.ErrNotFound) {
+		c, err = conf.entry(keys)
+	}
+	if err != nil {
+		return Credentials{}, fmt.Errorf("credentials for %s, of %s: %w", name, file, err)
+	}
+	return c, nil
+}
+
+// helper returns the credential helper for a registry, and under what to ask it.
+func (c dockerConfig) helper(keys []string) (name string, asked []string) {
 	for _, key := range keys {
-		if conf.CredHelpers[key] != "" {
-			helper, keys = conf.CredHelpers[key], []string{key}
-			break
+		if c.CredHelpers[key] != "" {
+			return c.CredHelpers[key], []string{key}
 		}
 	}
-	if helper != "" {
-		c, err := askHelpers(ctx, helper, keys)
-		if !errors.Is(err, mooring.ErrNotFound) {
-			return c, err
-		}
-	}
+	return c.CredsStore, keys
+}
+
+// entry returns the credentials that the file itself has.
+func (c dockerConfig) entry(keys []string) (Credentials, error) {
 	for _, key := range keys {
-		if auth, ok := conf.Auths[key]; ok {
+		if auth, ok := c.Auths[key]; ok {
 			if c, err := auth.credentials(); err != nil || c != (Credentials{}) {
 				return c, err
 			}
 		}
 	}
-	return Credentials{}, fmt.Errorf("credentials for %s: %s has none: docker login %s makes some: %w", name, file, name, mooring.ErrNotFound)
+	return Credentials{}, fmt.Errorf("none: docker login makes some: %w", mooring.ErrNotFound)
 }
 
 // dockerKeys returns under what a registry's credentials may be kept.

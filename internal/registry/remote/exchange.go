@@ -67,7 +67,7 @@ func (a answer) said() string {
 			Message string `json:"message"`
 		} `json:"errors"`
 	}
-	text := string(a.body)
+	text := strings.ToValidUTF8(string(a.body), "?")
 	if json.Unmarshal(a.body, &body) == nil && len(body.Errors) > 0 {
 		first := body.Errors[0]
 		text = strings.TrimSuffix(first.Code+": "+first.Message, ": ")

@@ -15,6 +15,13 @@ var (
 		a, err := parseAddress(text, plain)
 		return a.host, a.plain, err
 	}
+	DockerEntry = func(text []byte, host string) (Credentials, error) {
+		conf, err := parseDockerConfig(text)
+		if err != nil {
+			return Credentials{}, err
+		}
+		return conf.entry(dockerKeys(host))
+	}
 	Said = func(body []byte) string { return answer{body: body}.said() }
 )
 

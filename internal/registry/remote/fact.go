@@ -33,7 +33,7 @@ type Fact struct {
 	Kind       Kind
 	Repository string
 	Tag        string // of SawTag
-	// Content is of SawTag (what the registry says), and of SawManifest and SawBlob (its size as it was found to be).
+	// Content is of SawTag (what the registry says), and of SawManifest and SawBlob (its size as it was found to be; a blob's media type is in the manifests).
 	Content  registry.Descriptor
 	Manifest registry.Manifest // of SawManifest
 	// Asked: nothing was hashed here. The blob was, out of another repository, or not long ago, and this repository says that it has it; or it was damaged

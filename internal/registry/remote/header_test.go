@@ -77,6 +77,8 @@ func FuzzHeaders(f *testing.F) {
 	f.Add(`</v2/_catalog?last=library%2Fbig&n=1>; rel="next"`)
 	f.Add("bytes 7-41/42")
 	f.Add(`{"errors":[{"code":"DENIED","message":"no"}]}`)
+	f.Add("\xf5 is no UTF-8")
+	f.Add("::1:0")
 	f.Add("http://127.0.0.1:5000")
 	f.Fuzz(func(t *testing.T, text string) {
 		if d := remote.RetryAfter(text, time.Unix(0, 0)); d < -1 {
