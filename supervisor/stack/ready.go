@@ -33,6 +33,7 @@ type readiness struct {
 	why     string
 	started time.Time // of the container: an answer is worth nothing after a restart
 	at      time.Time // when it was asked last
+	took    time.Duration
 	busy    bool
 }
 
@@ -49,8 +50,8 @@ func (r readiness) due(i Instruction, c docker.Container, now time.Time) bool {
 	switch {
 	case !fresh && i.Ready == nil && c.Health != "starting":
 		return false // Docker's word counts
-	case !fresh:
-		return now.Sub(r.at) >= asking || !r.started.Equal(c.Started)
+	case !fresh: // where a question takes long, questions are not to be what keeps it from being answered
+		return now.Sub(r.at) >= max(asking, r.took) || !r.started.Equal(c.Started)
 	case len(c.Check) > 0:
 		return false
 	default:
@@ -80,15 +81,23 @@ func (s *Stack) askAll(ctx context.Context, all *sync.WaitGroup) {
 	}
 }
 
+// askOne waits for its turn: a command in a container costs a machine that has just started much, and all at once would let none end within its limit.
 func (s *Stack) askOne(ctx context.Context, i Instruction, c docker.Container) {
+	select {
+	case s.turns <- struct{}{}:
+		defer func() { <-s.turns }()
+	case <-ctx.Done():
+		return
+	}
 	q := i.Ready
 	if q == nil {
 		q = checkup(c)
 	}
+	began := time.Now()
 	why := s.put(ctx, q, c)
 	s.mu.Lock()
 	old := s.ready[c.ID]
-	s.ready[c.ID] = readiness{fact: mooring.FactOf(why == ""), why: why, started: c.Started, at: time.Now()}
+	s.ready[c.ID] = readiness{fact: mooring.FactOf(why == ""), why: why, started: c.Started, at: time.Now(), took: time.Since(began)}
 	s.mu.Unlock()
 	if old.fact != mooring.FactOf(why == "") || !old.started.Equal(c.Started) {
 		s.change()

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -51,6 +52,7 @@ type Stack struct {
 	read    chan struct{} // closed when the project was read for the first time, or could not be
 	looking chan struct{} // held by whoever looks at the containers
 	making  chan struct{} // held by whoever has compose make something: it is not safe against itself
+	turns   chan struct{} // held by whoever asks a container: as many at once as there are processors
 
 	mu      sync.Mutex
 	project reading
@@ -84,6 +86,7 @@ func New(cfg Config, engine *docker.Engine) (*Stack, error) {
 	s := &Stack{
 		cfg: cfg, engine: engine, memory: memory{file: cfg.Memory},
 		changed: make(chan struct{}, 1), read: make(chan struct{}), looking: make(chan struct{}, 1), making: make(chan struct{}, 1),
+		turns: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		ready: make(map[string]readiness), probes: make(map[dirKey]probed), volumes: make(map[string]volume),
 		seen: sight{containers: make(map[string]docker.Container), dirty: make(map[string]bool), witnessed: make(map[string]witnessed)},
 	}

@@ -2,14 +2,17 @@ package stack_test
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -159,6 +162,41 @@ func TestReadinessIsAskedByTheHealthCheck(t *testing.T) {
 	eventually(t, "it is ready", func() bool { return observe(t, s)["a"].Ready == mooring.Yes })
 	e.change("a", func(c *container) { c.Health = "unhealthy"; e.tellOf(*c, "health_status: unhealthy") })
 	eventually(t, "it is not ready", func() bool { return strings.Contains(observe(t, s)["a"].ReadyWhy, "refused") })
+}
+
+// On a machine that has just started, with all services not ready yet, a command in every container at once would let none of them end within its limit; and what has not
+// ended goes on, so that there would be ever more of them.
+func TestQuestionsWaitForEachOther(t *testing.T) {
+	const services = 40
+	e := newFakeEngine(t)
+	var now, most atomic.Int32
+	e.exec = func(container, []string) (int, string) {
+		n := now.Add(1)
+		defer now.Add(-1)
+		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+		}
+		tick := time.NewTimer(20 * time.Millisecond)
+		defer tick.Stop()
+		<-tick.C
+		return 0, ""
+	}
+	for i := range services {
+		id := fmt.Sprintf("c%d", i)
+		e.add(container{ID: id, Service: id, State: "running", Health: "starting", Check: []string{"CMD", "check"}})
+	}
+	s := newStack(t, e, stack.Config{})
+	eventually(t, "all are ready", func() bool {
+		ready := 0
+		for _, v := range observe(t, s) {
+			if v.Ready == mooring.Yes {
+				ready++
+			}
+		}
+		return ready == services
+	})
+	if got, want := int(most.Load()), runtime.GOMAXPROCS(0); got > want {
+		t.Errorf("%d commands at once, want at most %d", got, want)
+	}
 }
 
 // What was asked before Docker's health check spoke is worth nothing after: the service would be waited for for ever.
