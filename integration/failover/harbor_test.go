@@ -27,8 +27,9 @@ const (
 	stackDir     = "/opt/harbor"
 	pusherBinary = "/usr/local/bin/harborlike"
 
-	// toldFile gets a line of JSON for each message of the supervisor's.
-	toldFile = "/var/lib/told"
+	// toldAddress is where the supervisor's messages go, and toldFile gets a line of JSON for each.
+	toldAddress = "127.0.0.1:9999"
+	toldFile    = "/var/lib/told"
 
 	// The volumes of the stack, as the story has them.
 	registryVolume = "vsanvol1"
@@ -67,14 +68,17 @@ var stackOnce = sync.OnceValue(func() (b stackBuild) {
 
 // supervisorConfig is what the package's configuration does not say by default.
 const supervisorConfig = `stack: {directory: ` + stackDir + `, profile: harbor, must_be_mounted: [/data]}
-notify: {commands: [{argv: [/usr/local/bin/told]}]}
+notify: {webhooks: [{url: "http://` + toldAddress + `/"}]}
 `
 
-// toldScript keeps the messages, a line for each.
-const toldScript = `#!/bin/sh
-tr -d '\n' >>` + toldFile + `
-echo >>` + toldFile + `
-sync
+// toldUnit is whom the supervisor tells.
+const toldUnit = `[Unit]
+After=network.target
+[Service]
+ExecStart=` + writerBinary + ` listen ` + toldAddress + ` ` + toldFile + `
+Restart=always
+[Install]
+WantedBy=multi-user.target
 `
 
 // dataMount mounts what is on no volume: a directory of the same disk, which may be absent as any other disk may.
@@ -117,9 +121,8 @@ func newStack(ctx context.Context, f *fleet, vm string) (*stack, error) {
 	}
 	say("  the images are loaded after %s", time.Since(begun).Round(time.Second))
 	script := pusherBinary + ` project ` + stackDir + `
-cat >/usr/local/bin/told <<'END'
-` + toldScript + `END
-chmod 755 /usr/local/bin/told
+cat >/etc/systemd/system/told.service <<'END'
+` + toldUnit + `END
 cat >` + stackDir + `/docker-compose.override.yml <<'END'
 ` + overrideFile + `END
 cat >/etc/systemd/system/data.mount <<'END'
@@ -127,7 +130,7 @@ cat >/etc/systemd/system/data.mount <<'END'
 mkdir -p /srv/data /data
 chattr +i /data
 systemctl daemon-reload
-systemctl enable --now data.mount 2>&1
+systemctl enable --now data.mount told.service 2>&1
 ` + createVolume(registryVolume, "xfs") + createVolume(databaseVolume, "ext4") + createVolume(jobLogsVolume, "ext4") + `
 cd ` + stackDir + `
 # On a machine that is starved of processor time an attach, or the format at a first mount, takes longer than dockerd waits.
@@ -206,14 +209,14 @@ func (v stackView) service(name string) admin.Service {
 	return admin.Service{}
 }
 
-// well says that the doors answer right and that every service is ready.
+// well says that the doors answer right, that every service is ready, and that nothing else is wrong.
 func (v stackView) well() bool {
 	for _, s := range v.stack.Services {
 		if !s.Ready {
 			return false
 		}
 	}
-	return v.stack.Phase == "settled" && len(v.stack.Services) == len(failover.After()) && v.stack.Doors.Right
+	return v.stack.Phase == "settled" && len(v.stack.Services) == len(failover.After()) && v.stack.Doors.Right && len(v.stack.Conditions) == 0
 }
 
 // String says what is missing.
@@ -238,7 +241,7 @@ func (f *fleet) awaitWell(ctx context.Context, vm string) error {
 
 // awaitStack waits until ok holds for what the supervisor says. One that does not answer yet is asked again.
 func (f *fleet) awaitStack(ctx context.Context, vm, what string, ok func(stackView) bool) error {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(4 * time.Second) // each question costs an emulated processor one
 	defer tick.Stop()
 	var last stackView
 	var problem error

@@ -6,6 +6,7 @@
 //	writer knock SOCKET DURATION         connects all the time, and fails if one connection was refused
 //	writer api METHOD PATH[ BODY]...     asks dockerd, and prints each answer's status and body
 //	writer must METHOD PATH[ BODY]...    asks dockerd, and fails with the first answer that is an error
+//	writer listen ADDRESS FILE           keeps in FILE what is posted to it, a line for each
 //	writer put FILE TEXT | get FILE | ls DIR
 //
 // It promises that a line "ack" is sent only after fsync of all that the record changed has returned, and that it never writes over a log that it
@@ -72,14 +73,15 @@ func run(ctx context.Context, args []string) error {
 			}
 			return knock(ctx, args[0], long)
 		}},
-		"api":  {2, func(ctx context.Context, args []string) error { return api(ctx, args, false, os.Stdout) }},
-		"must": {2, func(ctx context.Context, args []string) error { return api(ctx, args, true, os.Stdout) }},
-		"put":  {2, func(_ context.Context, args []string) error { return put(args[0], args[1]) }},
-		"get":  {1, func(_ context.Context, args []string) error { return get(args[0]) }},
-		"ls":   {1, func(_ context.Context, args []string) error { return list(args[0]) }},
+		"api":    {2, func(ctx context.Context, args []string) error { return api(ctx, args, false, os.Stdout) }},
+		"must":   {2, func(ctx context.Context, args []string) error { return api(ctx, args, true, os.Stdout) }},
+		"listen": {2, func(ctx context.Context, args []string) error { return listen(ctx, args[0], args[1]) }},
+		"put":    {2, func(_ context.Context, args []string) error { return put(args[0], args[1]) }},
+		"get":    {1, func(_ context.Context, args []string) error { return get(args[0]) }},
+		"ls":     {1, func(_ context.Context, args []string) error { return list(args[0]) }},
 	}
 	if len(args) == 0 {
-		return errors.New("say what to do: write, dump, hold, knock, put, get or ls")
+		return errors.New("say what to do: write, dump, hold, knock, api, must, listen, put, get or ls")
 	}
 	verb, ok := verbs[args[0]]
 	if !ok || len(args)-1 < verb.least {
