@@ -1,8 +1,11 @@
 package integration_test
 
 import (
+	"debug/elf"
+	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -38,6 +41,38 @@ func bannedIn(binary string) []string {
 		banned = append(banned, "github.com/vmware/govmomi", module+"/esx") // it decides; the plugin alone changes hardware
 	}
 	return banned
+}
+
+// Whoever verifies a registry from a laptop fetches one file, for any Linux, that no vSphere client makes twice as long.
+func TestTheCommandForLaptopsIsSmallAndStatic(t *testing.T) {
+	const limit = 20_000_000 // bytes
+	file := filepath.Join(t.TempDir(), "mooring")
+	build := exec.CommandContext(t.Context(), "make", "-s", "laptop", "LAPTOP="+file)
+	build.Dir = ".."
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", build.Args, err, out)
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() >= limit {
+		t.Errorf("%d bytes, want fewer than %d", info.Size(), limit)
+	}
+	t.Logf("%d bytes", info.Size())
+	program, err := elf.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close() //nolint:errcheck // only read
+	if libraries, err := program.ImportedLibraries(); err != nil || len(libraries) > 0 {
+		t.Errorf("it needs %q, %v; want nothing", libraries, err)
+	}
+	verify := exec.CommandContext(t.Context(), file, "images", "verify", t.TempDir())
+	verify.Env = []string{}
+	if out, err := verify.CombinedOutput(); !strings.Contains(string(out), "docker/registry/v2") {
+		t.Errorf("%v: %v\n%s", verify.Args, err, out)
+	}
 }
 
 func mains(t *testing.T) []string {

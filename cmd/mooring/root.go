@@ -44,7 +44,8 @@ func newRoot() *cobra.Command {
 	root.SilenceUsage = true
 	root.SetVersionTemplate("mooring {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%v", err) })
-	root.AddCommand(newPolicy(), newVolume(), newImages(), newStack(), newRecovery(), newDrill(), newStatus(), newDoctor(), newLedger(), newVersion(), newManual())
+	root.AddCommand(ofVSphere()...)
+	root.AddCommand(newVolume(), newImages(), newStack(), newRecovery(), newDrill(), newStatus(), newDoctor(), newLedger(), newVersion(), newManual())
 	return root
 }
 
