@@ -173,7 +173,8 @@ func TestQuestionsWaitForEachOther(t *testing.T) {
 	e.exec = func(container, []string) (int, string) {
 		n := now.Add(1)
 		defer now.Add(-1)
-		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+		for old := most.Load(); n > old; old = most.Load() {
+			most.CompareAndSwap(old, n)
 		}
 		tick := time.NewTimer(20 * time.Millisecond)
 		defer tick.Stop()
