@@ -21,8 +21,8 @@ import (
 
 const (
 	// kills is how often dockerd is killed on each side, and handOvers how often addresses change hands.
-	kills     = 3
-	handOvers = 2
+	kills     = 20
+	handOvers = 100
 	// backWithin is how long after dockerd answers again a stack may take to come back by itself.
 	backWithin = 3 * time.Minute
 )
