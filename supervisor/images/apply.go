@@ -78,6 +78,8 @@ func (m *Manifest) applyGlobal(op *operation) {
 		m.proved = op.time
 	case opBehind:
 		m.behind = op.flag
+	case opDatabase:
+		m.database = op.flag
 	case opBlob:
 		i := m.id(op.key) // it may move m.blobs
 		m.pin(i, op.blob.size)
@@ -188,7 +190,8 @@ func (m *Manifest) whole() *change {
 	c.at(opRight, m.right)
 	c.at(opRound, m.round)
 	c.at(opProved, m.proved)
-	c.behind(m.behind)
+	c.flag(opBehind, m.behind)
+	c.flag(opDatabase, m.database)
 	order := m.order()
 	for _, i := range order {
 		if m.blobs[i].size != unrecorded {

@@ -29,6 +29,7 @@ const (
 	opDamaged      = 16 // digest, time in milliseconds
 	opRoom         = 17 // number: so many digests are to come, so that their memory is had at once
 	opBehind       = 14 // 1: what came later may have been lost; 0: no more
+	opDatabase     = 18 // 1: the tags are a database's; 0: they are the storage's
 )
 
 // maxChange is how many bytes a change has at most: four times as many as a manifest of ten million images.
@@ -105,12 +106,13 @@ func (c *change) at(code byte, t time.Time) {
 	c.int(timeNano(t))
 }
 
-func (c *change) behind(is bool) {
+// flag says whether something is so that holds for all of the manifest.
+func (c *change) flag(code byte, is bool) {
 	n := uint64(0)
 	if is {
 		n = 1
 	}
-	c.buf = append(c.buf, opBehind)
+	c.buf = append(c.buf, code)
 	c.uint(n)
 }
 
@@ -253,7 +255,7 @@ func (r *reader) operation(op *operation) {
 		op.millis = r.natural()
 	case opRoom:
 		op.moved = min(r.natural(), int64(len(r.rest)/len(op.key)))
-	case opBehind:
+	case opBehind, opDatabase:
 		op.flag = r.flag()
 	case opVerified:
 		op.millis = r.natural()

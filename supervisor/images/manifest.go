@@ -20,6 +20,8 @@ type Manifest struct {
 	round  time.Time
 	proved time.Time
 	behind bool
+	// database says that the tags are a database's: what the storage has of them, if anything, is not what users see.
+	database bool
 
 	digests      table
 	blobs        []blob       // by the digest's id; recorded ones have a size of 0 or more, or unknownSize
@@ -71,6 +73,8 @@ func (m *Manifest) Round() time.Time { return m.round }
 
 // Behind reports whether the newest generation was lost or damaged, so that this one may lack what came later.
 func (m *Manifest) Behind() bool { return m.behind }
+
+func (m *Manifest) tagsElsewhere() bool { return m != nil && m.database }
 
 // Empty reports whether nothing was ever recorded.
 func (m *Manifest) Empty() bool { return m == nil || m.taken.IsZero() }

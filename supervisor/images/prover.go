@@ -180,9 +180,15 @@ func (p *Prover) commit(c *change) error {
 	return err
 }
 
+// errNotAsked is about a storage whose tags are in a database, of which nobody has said where it is.
+var errNotAsked = errors.New("it was not asked, for nobody has said in which container it runs")
+
 // rows asks the database. That it does not answer is no error where it may be starting still.
 func (p *Prover) rows(ctx context.Context) (rows *Rows, unknown bool, why error) {
-	if p.setup.Tags == nil {
+	switch {
+	case p.setup.Tags == nil && p.manifest.tagsElsewhere():
+		return nil, true, errNotAsked
+	case p.setup.Tags == nil:
 		return nil, false, nil
 	}
 	rows, err := p.setup.Tags.Rows(ctx)

@@ -131,6 +131,34 @@ func TestWhileTheDatabaseIsDownTheManifestHasTheTags(t *testing.T) {
 	}
 }
 
+// Harbor before 2.15 writes tags to the storage, too, where nothing needs them and nothing syncs them: after a power cut some are missing there. Whoever looks at the
+// storage alone is not to be told that they are gone.
+func TestWithoutTheDatabaseItsTagsAreNotLookedForOnTheStorage(t *testing.T) {
+	r, one, two, db := harborStock(t)
+	r.Tag("library/app", "v1", one.Digest)
+	r.Tag("library/app", "v2", two.Digest)
+	dir := t.TempDir()
+	p := newProver(t, images.Setup{Storage: r.Dir, Records: dir, Tags: db})
+	refresh(t, p)
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.Remove(filepath.Join(r.Dir, "docker/registry/v2/repositories/library/app/_manifests/tags/v2"))
+	p = newProver(t, images.Setup{Storage: r.Dir, Records: dir, LookOnly: true})
+	v := verify(t, p)
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if v.Damaged() || len(v.Gone) > 0 || v.Intact != 2 || len(v.Notes) != 1 || !strings.Contains(v.Notes[0], "it was not asked") {
+		t.Errorf("got %+v, want two images, and a note", v)
+	}
+	p = newProver(t, images.Setup{Storage: r.Dir, Records: dir})
+	refresh(t, p)
+	if v := verify(t, p); len(v.Gone) > 0 || len(v.Notes) > 0 {
+		t.Errorf("after a refresh by somebody who has no database: got %+v, want the storage's own tags", v)
+	}
+}
+
 // Harbor deletes from its database at once, and collects what is on the storage later, blobs and images in any order: what is left of what it deleted is no damage, nor is what was pushed and never
 // acknowledged.
 func TestWhatHarborDeletedIsNoDamage(t *testing.T) {

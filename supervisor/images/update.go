@@ -247,7 +247,11 @@ func (u *updating) times(v Verdict) {
 		u.c.at(opRight, u.seen.Taken)
 	}
 	if u.m.behind {
-		u.c.behind(false)
+		u.c.flag(opBehind, false)
+		u.c.ops++
+	}
+	if database := u.seen.Rows != nil; database != u.m.database {
+		u.c.flag(opDatabase, database)
 		u.c.ops++
 	}
 }
