@@ -3,14 +3,19 @@ package docker
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"strings"
 
+	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/client"
 	"github.com/docker/docker/pkg/stdcopy"
+
+	"github.com/mooring-sh/mooring"
 )
 
 // saidLimit is how much of a command's output is kept.
@@ -55,7 +60,7 @@ func (e *Engine) SetPolicy(ctx context.Context, id, policy string) error {
 }
 
 // Exec runs the command in the running container, as the user or, if that is empty, as the container's own, and returns its exit code and the
-// beginning of what it printed. A command that has not ended with ctx is left to end by itself.
+// beginning of what it printed. A command that has not ended with ctx is left to end by itself, with an [*UnendedError]: Docker has no way to end it.
 func (e *Engine) Exec(ctx context.Context, id, user string, argv []string) (exit int, said string, err error) {
 	var out head
 	if exit, err = e.exec(ctx, id, user, argv, &out, &out); err != nil {
@@ -85,8 +90,11 @@ func (e *Engine) exec(ctx context.Context, id, user string, argv []string, stdou
 	if api, err = e.begin(ctx); err != nil {
 		return 0, err
 	}
-	stream, err := api.ContainerExecAttach(ctx, made.ID, container.ExecAttachOptions{})
-	if err != nil {
+	stream, err := attach(ctx, api, made.ID)
+	switch {
+	case err != nil && ctx.Err() != nil: // it may have been started
+		return 0, &UnendedError{Command: made.ID, Err: sentinel(err)}
+	case err != nil:
 		return 0, sentinel(err)
 	}
 	defer stream.Close()
@@ -94,19 +102,65 @@ func (e *Engine) exec(ctx context.Context, id, user string, argv []string, stdou
 	release := context.AfterFunc(ctx, stream.Close)
 	_, err = stdcopy.StdCopy(stdout, stderr, stream.Reader)
 	if !release() {
-		return 0, sentinel(ctx.Err())
+		return 0, &UnendedError{Command: made.ID, Err: sentinel(ctx.Err())}
 	}
 	if err != nil {
 		return 0, err
 	}
-	if api, err = e.begin(ctx); err != nil {
-		return 0, err
+	in, err := e.command(ctx, made.ID)
+	return in.ExitCode, err
+}
+
+// attach starts the command. Docker's client waits for the answer to that as long as it takes, whatever becomes of ctx.
+func attach(ctx context.Context, api *client.Client, command string) (types.HijackedResponse, error) {
+	type started struct {
+		stream types.HijackedResponse
+		err    error
 	}
-	in, err := api.ContainerExecInspect(ctx, made.ID)
+	answer := make(chan started, 1)
+	go func() {
+		stream, err := api.ContainerExecAttach(ctx, command, container.ExecAttachOptions{})
+		answer <- started{stream, err}
+	}()
+	select {
+	case a := <-answer:
+		return a.stream, a.err
+	case <-ctx.Done():
+		go func() {
+			if a := <-answer; a.err == nil {
+				a.stream.Close()
+			}
+		}()
+		return types.HijackedResponse{}, ctx.Err()
+	}
+}
+
+// UnendedError is about a command that goes on, though nobody waits for it any more.
+type UnendedError struct {
+	Command string // Docker's ID of it
+	Err     error
+}
+
+func (e *UnendedError) Error() string { return e.Err.Error() }
+
+func (e *UnendedError) Unwrap() error { return e.Err }
+
+// Unended says whether the command of an [UnendedError] still goes on. One that Docker does not know has ended with its container.
+func (e *Engine) Unended(ctx context.Context, command string) (bool, error) {
+	in, err := e.command(ctx, command)
+	if errors.Is(err, mooring.ErrNotFound) {
+		return false, nil
+	}
+	return in.Running, err
+}
+
+func (e *Engine) command(ctx context.Context, id string) (container.ExecInspect, error) {
+	api, err := e.begin(ctx)
 	if err != nil {
-		return 0, sentinel(err)
+		return container.ExecInspect{}, err
 	}
-	return in.ExitCode, nil
+	in, err := api.ContainerExecInspect(ctx, id)
+	return in, sentinel(err)
 }
 
 // head keeps the beginning of what is written to it.

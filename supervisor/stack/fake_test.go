@@ -38,6 +38,7 @@ type fakeEngine struct {
 	listeners  map[chan event]bool
 	requests   []string
 	execs      map[string][]string
+	exits      map[string]int // of those that have ended
 	server     *http.Server
 }
 
@@ -71,7 +72,7 @@ const fakeProject = "shop"
 func newFakeEngine(t *testing.T) *fakeEngine {
 	t.Helper()
 	e := &fakeEngine{
-		root: t.TempDir(), containers: make(map[string]container), listeners: make(map[chan event]bool), execs: make(map[string][]string),
+		root: t.TempDir(), containers: make(map[string]container), listeners: make(map[chan event]bool), execs: make(map[string][]string), exits: make(map[string]int),
 		hang: make(map[string]bool),
 	}
 	sock := filepath.Join(t.TempDir(), "docker.sock")
@@ -341,19 +342,24 @@ func (e *fakeEngine) makeExec(w http.ResponseWriter, r *http.Request) {
 	e.say(w, map[string]any{"Id": id})
 }
 
-func (e *fakeEngine) answer(id string) (int, string) {
+// answer runs the command, and keeps how it ended.
+func (e *fakeEngine) answer(id string) (said string) {
 	e.mu.Lock()
 	owner, _, _ := strings.Cut(id, "-")
 	c, argv := e.containers[owner], e.execs[id]
 	e.mu.Unlock()
-	return e.exec(c, argv)
+	exit, said := e.exec(c, argv)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.exits[id] = exit
+	return said
 }
 
 func (e *fakeEngine) runExec(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.Copy(io.Discard, r.Body); err != nil {
 		panic(err)
 	}
-	_, said := e.answer(r.PathValue("id"))
+	said := e.answer(r.PathValue("id"))
 	conn, buf, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		panic(err)
@@ -368,8 +374,10 @@ func (e *fakeEngine) runExec(w http.ResponseWriter, r *http.Request) {
 }
 
 func (e *fakeEngine) endExec(w http.ResponseWriter, r *http.Request) {
-	exit, _ := e.answer(r.PathValue("id"))
-	e.say(w, map[string]any{"ExitCode": exit})
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	exit, ended := e.exits[r.PathValue("id")]
+	e.say(w, map[string]any{"ExitCode": exit, "Running": !ended})
 }
 
 func (e *fakeEngine) events(w http.ResponseWriter, r *http.Request) {

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -23,6 +24,8 @@ const (
 	// asking is the time between two questions to a service that is not ready, settled that to one that is and has no health check.
 	asking  = time.Second
 	settled = 30 * time.Second
+	// restLimit is how long a place stays empty at most after a question that took long.
+	restLimit = 2 * time.Second
 	// bodyLimit is how much of a page is read.
 	bodyLimit = 64 << 10
 )
@@ -33,8 +36,8 @@ type readiness struct {
 	why     string
 	started time.Time // of the container: an answer is worth nothing after a restart
 	at      time.Time // when it was asked last
-	took    time.Duration
 	busy    bool
+	unended string // Docker's ID of a question's command that had not ended within its limit
 }
 
 // asks reports whether there is something to ask the service by.
@@ -50,8 +53,8 @@ func (r readiness) due(i Instruction, c docker.Container, now time.Time) bool {
 	switch {
 	case !fresh && i.Ready == nil && c.Health != "starting":
 		return false // Docker's word counts
-	case !fresh: // where a question takes long, questions are not to be what keeps it from being answered
-		return now.Sub(r.at) >= max(asking, r.took) || !r.started.Equal(c.Started)
+	case !fresh:
+		return now.Sub(r.at) >= asking || !r.started.Equal(c.Started)
 	case len(c.Check) > 0:
 		return false
 	default:
@@ -81,7 +84,8 @@ func (s *Stack) askAll(ctx context.Context, all *sync.WaitGroup) {
 	}
 }
 
-// askOne waits for its turn: a command in a container costs a machine that has just started much, and all at once would let none end within its limit.
+// askOne waits for its turn, and lets as much time pass after its question as that took: a command in a container costs a machine that has just started much, and questions
+// are not to be what keeps everything from starting.
 func (s *Stack) askOne(ctx context.Context, i Instruction, c docker.Container) {
 	select {
 	case s.turns <- struct{}{}:
@@ -93,15 +97,41 @@ func (s *Stack) askOne(ctx context.Context, i Instruction, c docker.Container) {
 	if q == nil {
 		q = checkup(c)
 	}
-	began := time.Now()
-	why := s.put(ctx, q, c)
 	s.mu.Lock()
 	old := s.ready[c.ID]
-	s.ready[c.ID] = readiness{fact: mooring.FactOf(why == ""), why: why, started: c.Started, at: time.Now(), took: time.Since(began)}
+	s.mu.Unlock()
+	began := time.Now()
+	why, unended := s.putAgain(ctx, q, c, old.unended)
+	took := time.Since(began)
+	s.mu.Lock()
+	s.ready[c.ID] = readiness{fact: mooring.FactOf(why == ""), why: why, started: c.Started, at: time.Now(), unended: unended}
 	s.mu.Unlock()
 	if old.fact != mooring.FactOf(why == "") || !old.started.Equal(c.Started) {
 		s.change()
 	}
+	rest := time.NewTimer(min(took, restLimit))
+	defer rest.Stop()
+	select {
+	case <-rest.C:
+	case <-ctx.Done():
+	}
+}
+
+// putAgain puts the question, unless a command of the last one still goes on: they would become ever more. It returns why the container is not ready, or nothing, and
+// which command goes on.
+func (s *Stack) putAgain(ctx context.Context, q *Question, c docker.Container, unended string) (why, left string) {
+	if unended != "" {
+		limit, cancel := context.WithTimeout(ctx, q.limit())
+		defer cancel()
+		if on, err := s.engine.Unended(limit, unended); on || err != nil {
+			return cmp.Or(text(err), "the last question has not been answered yet"), unended
+		}
+	}
+	err := s.put(ctx, q, c)
+	if e, ok := errors.AsType[*docker.UnendedError](err); ok {
+		left = e.Command
+	}
+	return text(err), left
 }
 
 // checkup returns the container's own health check as a question.
@@ -112,8 +142,8 @@ func checkup(c docker.Container) *Question {
 	return &Question{Exec: c.Check[1:]}
 }
 
-// put asks the question and returns why the container is not ready, or nothing.
-func (s *Stack) put(ctx context.Context, q *Question, c docker.Container) string {
+// put asks the question; an error says why the container is not ready.
+func (s *Stack) put(ctx context.Context, q *Question, c docker.Container) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, q.limit(), fmt.Errorf("no answer in %s", q.limit()))
 	defer cancel()
 	switch {
@@ -121,25 +151,25 @@ func (s *Stack) put(ctx context.Context, q *Question, c docker.Container) string
 		exit, said, err := s.engine.Exec(ctx, c.ID, q.User, q.Exec)
 		switch {
 		case err != nil:
-			return err.Error()
+			return err
 		case exit != 0:
-			return fmt.Sprintf("%s: exit code %d: %s", q.Exec[0], exit, oneLine(said))
+			return fmt.Errorf("%s: exit code %d: %s", q.Exec[0], exit, oneLine(said))
 		case !says(said, q.Says):
-			return fmt.Sprintf("%s: said %q, want %q", q.Exec[0], oneLine(said), q.Says)
+			return fmt.Errorf("%s: said %q, want %q", q.Exec[0], oneLine(said), q.Says)
 		}
-		return ""
+		return nil
 	case q.HTTP != nil:
 		address, err := addressOf(c, q.HTTP.Port)
 		if err == nil {
 			err = fetch(ctx, address, *q.HTTP, q.Says)
 		}
-		return text(err)
+		return err
 	default:
 		address, err := addressOf(c, q.TCP)
 		if err == nil {
 			err = dial(ctx, address)
 		}
-		return text(err)
+		return err
 	}
 }
 

@@ -52,7 +52,7 @@ type Stack struct {
 	read    chan struct{} // closed when the project was read for the first time, or could not be
 	looking chan struct{} // held by whoever looks at the containers
 	making  chan struct{} // held by whoever has compose make something: it is not safe against itself
-	turns   chan struct{} // held by whoever asks a container: as many at once as there are processors
+	turns   chan struct{} // held by whoever asks a container, and for a while after: as many at once as there are processors
 
 	mu      sync.Mutex
 	project reading

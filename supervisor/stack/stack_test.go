@@ -164,6 +164,27 @@ func TestReadinessIsAskedByTheHealthCheck(t *testing.T) {
 	eventually(t, "it is not ready", func() bool { return strings.Contains(observe(t, s)["a"].ReadyWhy, "refused") })
 }
 
+// Docker cannot end a command in a container. One that hangs must not be joined by another every few seconds.
+func TestAQuestionIsNotPutAgainWhileItsCommandGoesOn(t *testing.T) {
+	e := newFakeEngine(t)
+	var put atomic.Int32
+	answer := make(chan struct{})
+	e.exec = func(container, []string) (int, string) {
+		put.Add(1)
+		<-answer
+		return 0, ""
+	}
+	e.add(container{ID: "a", Service: "a", State: "running"})
+	question := &stack.Question{Exec: []string{"check"}, Within: 50 * time.Millisecond}
+	s := newStack(t, e, stack.Config{Profile: stack.Profile{Services: map[supervisor.ServiceName]stack.Instruction{"a": {Ready: question}}}})
+	eventually(t, "it was asked twice", func() bool { return strings.Contains(observe(t, s)["a"].ReadyWhy, "not been answered yet") })
+	if n := put.Load(); n != 1 {
+		t.Errorf("%d commands go on, want one", n)
+	}
+	close(answer)
+	eventually(t, "it is ready", func() bool { return observe(t, s)["a"].Ready == mooring.Yes })
+}
+
 // On a machine that has just started, with all services not ready yet, a command in every container at once would let none of them end within its limit; and what has not
 // ended goes on, so that there would be ever more of them.
 func TestQuestionsWaitForEachOther(t *testing.T) {
