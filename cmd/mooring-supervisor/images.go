@@ -22,6 +22,8 @@ const (
 	keepSoonest = 2 * time.Second
 	keepLatest  = 5 * time.Second
 	keepShare   = 100
+	// keepAsked is how often a database is asked that has the tags, while nothing is pushed.
+	keepAsked = 30 * time.Second
 	// keepPatience is how long the manifest may not be kept before that is an error: a database is restarted now and then.
 	keepPatience = time.Minute
 )
@@ -131,7 +133,7 @@ func (r *registryImages) borrow(s supervisor.Storage, h *hold) (*images.Prover, 
 	setup := images.Setup{Storage: h.dir, Records: r.records}
 	if r.tags = nil; s.Tags != "" {
 		r.tags = newTags(r.stack, s.Tags)
-		setup.Tags = r.tags
+		setup.Tags, setup.Asked = r.tags, keepAsked
 	}
 	p, err := images.NewProver(setup)
 	if err != nil {

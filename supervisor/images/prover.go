@@ -24,6 +24,9 @@ type Setup struct {
 	// Known is the manifest to compare with if none is kept; nil: there is none, and the storage is judged by itself.
 	Known *Manifest
 	Tags  Tags // nil: the storage has the tags
+	// Asked is for how long Refresh takes the database's last word while the storage, where every push begins, looks as it did: a command in its container costs more than a look at
+	// thousands of images. A tag that only the database has is seen so much later. 0: it is asked each time.
+	Asked time.Duration
 	// LookOnly: nothing is written to the storage. No link is made anew, no blob is moved aside, and the manifest is not kept beside the data.
 	LookOnly bool
 	// Commit is how much of what was written before a crash the filesystem may have lost; 0: a minute, which is more than ext4 and xfs are set to by default.
@@ -54,6 +57,8 @@ type Prover struct {
 	whole    time.Time         // when all of the storage was last looked at while all was well
 	traces   map[string]uint64 // of the repositories, at the last refresh
 	mark     string            // of the database, at the last refresh
+	asked    time.Time         // when the database was asked for that
+	stirred  time.Time         // when the storage was last seen to look otherwise than before, while there is a database
 	damage   []string          // what was wrong with the records when they were read, until they are written anew
 
 	mu   sync.Mutex

@@ -27,6 +27,7 @@ func (p *Prover) Refresh(ctx context.Context) (Verdict, error) {
 		return Verdict{}, fmt.Errorf("refresh the manifest: %w", err)
 	}
 	if look.nothing() {
+		p.asked = latest(p.asked, look.asked)
 		c := newChange()
 		c.at(opTaken, begun)
 		return Verdict{At: begun}, p.commit(c)
@@ -42,7 +43,8 @@ func (p *Prover) Refresh(ctx context.Context) (Verdict, error) {
 	if err := p.commit(p.manifest.update(seen, v, begun)); err != nil {
 		return v, fmt.Errorf("refresh the manifest: %w", err)
 	}
-	if p.traces, p.mark = look.traces, look.mark; look.only == nil {
+	p.traces, p.mark, p.asked = look.traces, look.mark, look.asked
+	if look.only == nil {
 		p.whole = begun
 	}
 	return v, nil
@@ -54,6 +56,7 @@ type toLook struct {
 	rows   *Rows
 	traces map[string]uint64
 	mark   string
+	asked  time.Time // when the database was; zero: it was not
 }
 
 func (l toLook) nothing() bool { return l.only != nil && len(l.only) == 0 }
@@ -62,6 +65,10 @@ func (l toLook) nothing() bool { return l.only != nil && len(l.only) == 0 }
 func (p *Prover) toLookAt(ctx context.Context, storage *layout.Storage) (l toLook, err error) {
 	whole := p.manifest.Empty() || p.manifest.behind || time.Since(p.whole) > wholeEvery
 	if p.setup.Tags != nil {
+		if quiet, err := p.quiet(ctx, storage); err != nil || quiet && !whole {
+			return toLook{only: []string{}}, err
+		}
+		l.traces, l.asked = p.traces, time.Now()
 		if l.mark, err = p.setup.Tags.Mark(ctx); err != nil {
 			return l, err
 		}
@@ -89,6 +96,21 @@ func (p *Prover) toLookAt(ctx context.Context, storage *layout.Storage) (l toLoo
 		}
 	}
 	return l, nil
+}
+
+// quiet reports whether the database need not be asked. It is told of a push after the storage, and so is asked for a while after that has changed.
+func (p *Prover) quiet(ctx context.Context, storage *layout.Storage) (bool, error) {
+	if p.setup.Asked == 0 {
+		return false, nil
+	}
+	traces, err := storage.Traces(ctx)
+	if err != nil {
+		return false, err
+	}
+	if !maps.Equal(traces, p.traces) {
+		p.traces, p.stirred = traces, time.Now()
+	}
+	return time.Since(p.stirred) > unanswered && time.Since(p.asked) < p.setup.Asked, nil
 }
 
 // differing returns the repositories of which the database says something else than the manifest.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mooring-sh/mooring"
@@ -21,12 +22,14 @@ type database struct {
 	needs map[registry.Digest][]images.Ref
 	down  bool
 	asked int // for all rows
+	marks int // asked for
 }
 
 func (d *database) Mark(context.Context) (string, error) {
 	if d.down {
 		return "", fmt.Errorf("psql: %w", mooring.ErrUnavailable)
 	}
+	d.marks++
 	return fmt.Sprint(d.rows), nil
 }
 
@@ -157,6 +160,40 @@ func TestWithoutTheDatabaseItsTagsAreNotLookedForOnTheStorage(t *testing.T) {
 	if v := verify(t, p); len(v.Gone) > 0 || len(v.Notes) > 0 {
 		t.Errorf("after a refresh by somebody who has no database: got %+v, want the storage's own tags", v)
 	}
+}
+
+// To ask the database is a command in a container. While nothing is pushed it is asked now and then, and after a push until its rows can be there.
+func TestTheDatabaseIsAskedWhenSomethingIsPushed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _, _, db := harborStock(t)
+		p := newProver(t, images.Setup{Storage: r.Dir, Tags: db, Asked: 30 * time.Second})
+		for range 10 {
+			refresh(t, p)
+			time.Sleep(5 * time.Second)
+		}
+		marks := db.marks
+		for range 12 {
+			refresh(t, p)
+			time.Sleep(5 * time.Second)
+		}
+		if n := db.marks - marks; n > 2 {
+			t.Errorf("in a minute of quiet the database was asked %d times, want at most twice", n)
+		}
+		three := r.Image("library/app", "", []byte("three"))
+		refresh(t, p) // the storage has it, and the database not yet
+		db.has("library/app", "v3", time.Now(), three.Digest)
+		time.Sleep(5 * time.Second)
+		refresh(t, p)
+		if c := p.Last().Manifest; c.Tags != 3 || c.Images != 3 {
+			t.Errorf("5 seconds after a push: got %+v, want its tag", c)
+		}
+		db.has("library/app", "again", time.Now(), three.Digest) // which the storage does not see
+		time.Sleep(45 * time.Second)
+		refresh(t, p)
+		if c := p.Last().Manifest; c.Tags != 4 {
+			t.Errorf("45 seconds after a tag: got %+v, want it", c)
+		}
+	})
 }
 
 // Harbor deletes from its database at once, and collects what is on the storage later, blobs and images in any order: what is left of what it deleted is no damage, nor is what was pushed and never
