@@ -65,21 +65,7 @@ func (l toLook) nothing() bool { return l.only != nil && len(l.only) == 0 }
 func (p *Prover) toLookAt(ctx context.Context, storage *layout.Storage) (l toLook, err error) {
 	whole := p.manifest.Empty() || p.manifest.behind || time.Since(p.whole) > wholeEvery
 	if p.setup.Tags != nil {
-		if quiet, err := p.quiet(ctx, storage); err != nil || quiet && !whole {
-			return toLook{only: []string{}}, err
-		}
-		l.traces, l.asked = p.traces, time.Now()
-		if l.mark, err = p.setup.Tags.Mark(ctx); err != nil {
-			return l, err
-		}
-		if !whole && l.mark == p.mark {
-			l.only = []string{}
-			return l, nil
-		}
-		if l.rows, err = p.setup.Tags.Rows(ctx); err == nil && !whole {
-			l.only = p.manifest.differing(l.rows)
-		}
-		return l, err
+		return p.toLookAtOf(ctx, storage, whole)
 	}
 	if l.traces, err = storage.Traces(ctx); err != nil || whole {
 		return l, err
@@ -96,6 +82,25 @@ func (p *Prover) toLookAt(ctx context.Context, storage *layout.Storage) (l toLoo
 		}
 	}
 	return l, nil
+}
+
+// toLookAtOf finds it out from the database.
+func (p *Prover) toLookAtOf(ctx context.Context, storage *layout.Storage, whole bool) (l toLook, err error) {
+	if quiet, err := p.quiet(ctx, storage); err != nil || quiet && !whole {
+		return toLook{only: []string{}}, err
+	}
+	l.traces, l.asked = p.traces, time.Now()
+	if l.mark, err = p.setup.Tags.Mark(ctx); err != nil {
+		return l, err
+	}
+	if !whole && l.mark == p.mark {
+		l.only = []string{}
+		return l, nil
+	}
+	if l.rows, err = p.setup.Tags.Rows(ctx); err == nil && !whole {
+		l.only = p.manifest.differing(l.rows)
+	}
+	return l, err
 }
 
 // quiet reports whether the database need not be asked. It is told of a push after the storage, and so is asked for a while after that has changed.

@@ -169,12 +169,12 @@ func TestTheDatabaseIsAskedWhenSomethingIsPushed(t *testing.T) {
 		p := newProver(t, images.Setup{Storage: r.Dir, Tags: db, Asked: 30 * time.Second})
 		for range 10 {
 			refresh(t, p)
-			time.Sleep(5 * time.Second)
+			<-time.After(5 * time.Second)
 		}
 		marks := db.marks
 		for range 12 {
 			refresh(t, p)
-			time.Sleep(5 * time.Second)
+			<-time.After(5 * time.Second)
 		}
 		if n := db.marks - marks; n > 2 {
 			t.Errorf("in a minute of quiet the database was asked %d times, want at most twice", n)
@@ -182,13 +182,13 @@ func TestTheDatabaseIsAskedWhenSomethingIsPushed(t *testing.T) {
 		three := r.Image("library/app", "", []byte("three"))
 		refresh(t, p) // the storage has it, and the database not yet
 		db.has("library/app", "v3", time.Now(), three.Digest)
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		refresh(t, p)
 		if c := p.Last().Manifest; c.Tags != 3 || c.Images != 3 {
 			t.Errorf("5 seconds after a push: got %+v, want its tag", c)
 		}
 		db.has("library/app", "again", time.Now(), three.Digest) // which the storage does not see
-		time.Sleep(45 * time.Second)
+		<-time.After(45 * time.Second)
 		refresh(t, p)
 		if c := p.Last().Manifest; c.Tags != 4 {
 			t.Errorf("45 seconds after a tag: got %+v, want it", c)
