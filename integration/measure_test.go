@@ -3,15 +3,22 @@
 package integration_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -72,6 +79,88 @@ func TestMeasureStaleProxy(t *testing.T) {
 	say("stale proxy: %d of %d healed, after %.1f s (median; at most %.1f s)%s", len(took), handOvers, took[len(took)/2].Seconds(), took[len(took)-1].Seconds(), restarted)
 }
 
+// TestMeasureAtRest measures what the supervisor of a stack with some images takes when all is well: of the processor, of memory, and of Docker.
+func TestMeasureAtRest(t *testing.T) {
+	const rest = 5 * time.Minute
+	h := newSupervised(t)
+	h.push(t, 1)
+	h.proved(t)
+	within(2*time.Minute, func() bool { return false }) // what there is to do after a push, and after a start
+	calls, ticks := h.asked(), h.ticks(t)
+	within(rest, func() bool { return false })
+	share := float64(h.ticks(t)-ticks) / 100 / rest.Seconds() // USER_HZ is 100 everywhere
+	perMinute := float64(h.asked()-calls) / rest.Minutes()
+	resident, peak := h.memory(t, "VmRSS"), h.memory(t, "VmHWM")
+	say("the supervisor at rest for %s: %.2f %% of a processor, %.1f MB resident and %.1f MB at most until then, %.1f requests to Docker each minute", rest, share*100, resident, peak, perMinute)
+	if share > 0.005 {
+		t.Errorf("at rest the supervisor takes %.2f %% of a processor, want at most 0.5", share*100)
+	}
+	if peak > 60 {
+		t.Errorf("the supervisor has taken %.1f MB of memory, want at most 60", peak)
+	}
+}
+
+// ticks returns the processor time of the supervisor and of what it has started and waited for, in ticks.
+func (s *supervised) ticks(t *testing.T) (ticks int) {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.supervisor.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	for _, field := range strings.Fields(rest)[14-3 : 18-3] { // utime, stime, cutime and cstime of proc_pid_stat(5)
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticks += n
+	}
+	return ticks
+}
+
+// memory returns a line of the supervisor's status, in MB.
+func (s *supervised) memory(t *testing.T, name string) float64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.supervisor.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), name+":")
+	var kib float64
+	if _, err := fmt.Sscan(rest, &kib); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return kib * 1024 / 1e6
+}
+
+// countRequests returns the address of a socket that is Docker's but for being counted, and how many requests came.
+func countRequests(t *testing.T) (address string, asked func() int64) {
+	t.Helper()
+	var n atomic.Int64
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = "http", "docker" },
+		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", dockerSocket)
+		}},
+		FlushInterval: -1, // events come one by one
+		ErrorLog:      slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+	}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n.Add(1)
+		proxy.ServeHTTP(w, r)
+	}))
+	socket := filepath.Join(t.TempDir(), "docker.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Listener.Close() //nolint:errcheck // nobody has used it
+	server.Listener = l
+	server.Start()
+	t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
+	return "unix://" + socket, n.Load
+}
+
 // say tells what was measured, at once.
 func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "measure: "+format+"\n", args...) }
 
@@ -80,6 +169,7 @@ type supervised struct {
 	*harbor
 
 	supervisor *os.Process
+	asked      func() int64 // how many requests the supervisor has sent to Docker
 }
 
 func newSupervised(t *testing.T) *supervised {
@@ -89,18 +179,20 @@ func newSupervised(t *testing.T) *supervised {
 	s.up(t)
 	s.whole(t)
 	dir := t.TempDir()
+	engine, asked := countRequests(t)
+	s.asked = asked
 	config := filepath.Join(dir, "supervisor.yaml")
-	text := fmt.Sprintf("stack: {directory: %s, profile: harbor}\nstate_dir: %s\nadmin_socket: %s\nplugin_admin_socket: %s\ndocker_host: unix://%s\n",
-		s.dir, filepath.Join(dir, "state"), filepath.Join(dir, "supervisor.sock"), r.unit.AdminSocket(), dockerSocket)
+	text := fmt.Sprintf("stack: {directory: %s, profile: harbor}\nstate_dir: %s\nadmin_socket: %s\nplugin_admin_socket: %s\ndocker_host: %s\n",
+		s.dir, filepath.Join(dir, "state"), filepath.Join(dir, "supervisor.sock"), r.unit.AdminSocket(), engine)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log, err := os.Create(filepath.Join(dir, "supervisor.log"))
+	said, err := os.Create(filepath.Join(dir, "supervisor.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(build(t, "mooring-supervisor"), "--config", config)
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdout, cmd.Stderr = said, said
 	for name, argv := range composes(t) {
 		for key, value := range argv {
 			cmd.Env = append(os.Environ(), key+"="+value)
@@ -114,8 +206,8 @@ func newSupervised(t *testing.T) *supervised {
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait() // the signal
-		if said, err := os.ReadFile(log.Name()); t.Failed() || strings.Contains(string(said), "DATA RACE") {
-			t.Errorf("the supervisor says (%v):\n%s", err, said)
+		if text, err := os.ReadFile(said.Name()); t.Failed() || strings.Contains(string(text), "DATA RACE") {
+			t.Errorf("the supervisor says (%v):\n%s", err, text)
 		}
 	})
 	if !within(backWithin, func() bool { return docker(t, "inspect", "-f", "{{.HostConfig.RestartPolicy.Name}}", "nginx") == "no" }) {
