@@ -2,6 +2,7 @@ package images_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/internal/registry"
 	"github.com/mooring-sh/mooring/internal/registry/layout/layouttest"
 	"github.com/mooring-sh/mooring/supervisor/images"
@@ -497,5 +499,37 @@ func TestAVerificationThatIsStoppedSaysSo(t *testing.T) {
 	}
 	if _, err := p.Refresh(ctx); err == nil {
 		t.Error("Refresh: got no error")
+	}
+}
+
+// An empty disk in the place of the registry's, to which somebody pushes again, must not make everything forgotten that was there.
+func TestAStorageWithoutItsRepositoriesIsNotRecorded(t *testing.T) {
+	for name, restart := range map[string]bool{"by the same process": false, "after a restart": true} {
+		t.Run(name, func(t *testing.T) {
+			r := layouttest.New(t)
+			r.Image("library/app", "v1", []byte("one"))
+			dir := t.TempDir()
+			p := newProver(t, images.Setup{Storage: r.Dir, Records: dir})
+			refresh(t, p)
+			r.Remove(filepath.Join(r.Dir, "docker/registry/v2"))
+			r.Image("library/other", "v1", []byte("two"))
+			if restart {
+				if err := p.Close(); err != nil {
+					t.Fatal(err)
+				}
+				p = newProver(t, images.Setup{Storage: r.Dir, Records: dir})
+			}
+			for range 2 {
+				if _, err := p.Refresh(t.Context()); !errors.Is(err, mooring.ErrCorrupt) || !strings.Contains(err.Error(), "right volume") {
+					t.Fatalf("got %v, want ErrCorrupt, and the question whether it is the right volume", err)
+				}
+			}
+			if c := p.Last().Manifest; c.Repositories != 1 || c.Images != 1 {
+				t.Errorf("got %+v, want what was there before", c)
+			}
+			if v := verify(t, p); len(v.Gone) == 0 && !v.Damaged() {
+				t.Errorf("got %+v, want library/app to be missed", v)
+			}
+		})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/internal/registry/layout"
 )
 
@@ -38,6 +39,9 @@ func (p *Prover) Refresh(ctx context.Context) (Verdict, error) {
 		return Verdict{}, fmt.Errorf("refresh the manifest: %w", err)
 	}
 	seen.Taken = begun
+	if err := p.manifest.recognises(seen); err != nil {
+		return Verdict{}, fmt.Errorf("refresh the manifest: %w; if it was emptied on purpose, stop the supervisor and move %s away, and %s in the storage", err, p.setup.Records, BesideData)
+	}
 	v := Judge(p.manifest, seen, suspects(p.manifest, seen))
 	p.damage = nil
 	if err := p.commit(p.manifest.update(seen, v, begun)); err != nil {
@@ -48,6 +52,24 @@ func (p *Prover) Refresh(ctx context.Context) (Verdict, error) {
 		p.whole = begun
 	}
 	return v, nil
+}
+
+// recognises refuses a storage that has not one of the manifest's repositories: it is another one, or an emptied one, and what it once had must not be forgotten for that. No registry
+// removes the directory of a repository, whatever is deleted from it.
+func (m *Manifest) recognises(seen *Seen) error {
+	if len(m.repositories) == 0 {
+		return nil
+	}
+	there := make(map[string]bool, len(seen.Repositories))
+	for i := range seen.Repositories {
+		there[seen.Repositories[i].Name] = true
+	}
+	for name := range m.repositories {
+		if there[name] || seen.Only != nil && !seen.Only[name] {
+			return nil
+		}
+	}
+	return fmt.Errorf("not one of the manifest's %d repositories is in the storage: is this the right volume? What is there is not recorded: %w", len(m.repositories), mooring.ErrCorrupt)
 }
 
 // toLook says what a refresh has to look at, and what it knows afterwards.
