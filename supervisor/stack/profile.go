@@ -52,7 +52,7 @@ type Question struct {
 	Says string   `yaml:"says"` // what the command's output, or the page, is or begins with
 	HTTP *Page    `yaml:"http"` // fetched from the container's own address
 	TCP  int      `yaml:"tcp"`  // a port that takes connections: the last resort, for a port that is open proves little
-	// Within is the time to answer in; 5 s if none is given.
+	// Within is the time to answer in; if none is given 30 s, as with health checks of Docker.
 	Within time.Duration `yaml:"within"`
 }
 
@@ -80,7 +80,8 @@ type DoorPort struct {
 //go:embed profiles
 var profiles embed.FS
 
-const questionLimit = 5 * time.Second
+// questionLimit is long, for what makes everything slow is the start of a machine, and whoever is given up is asked again, which makes it no faster.
+const questionLimit = 30 * time.Second
 
 // Profiles returns the names of the profiles that are built in.
 func Profiles() []string {
