@@ -191,12 +191,21 @@ type stackView struct {
 
 // askSupervisor asks how the stack is, and for the last report.
 func (f *fleet) askSupervisor(ctx context.Context, vm string) (v stackView, err error) {
-	text, err := f.VM(vm).Shell(ctx, "mooring stack ps -o json; mooring recovery show -o json")
+	text, err := f.VM(vm).Shell(ctx, "SOCKET="+admin.SupervisorSocket+" "+writerBinary+" api GET "+admin.StackPath+" GET "+admin.RecoveryPath(admin.LastRecovery))
 	if err != nil {
 		return v, err
 	}
-	both := json.NewDecoder(strings.NewReader(text))
-	return v, errors.Join(both.Decode(&v.stack), both.Decode(&v.report))
+	first, second, _ := strings.Cut(text, "\n")
+	for answer, into := range map[string]any{first: &v.stack, second: &v.report} {
+		body, ok := strings.CutPrefix(answer, "200 ")
+		if !ok {
+			return v, fmt.Errorf("the supervisor answers %q", answer)
+		}
+		if err := json.Unmarshal([]byte(body), into); err != nil {
+			return v, err
+		}
+	}
+	return v, nil
 }
 
 // service returns what the supervisor says of one; nothing, of one that it does not know.
@@ -241,7 +250,7 @@ func (f *fleet) awaitWell(ctx context.Context, vm string) error {
 
 // awaitStack waits until ok holds for what the supervisor says. One that does not answer yet is asked again.
 func (f *fleet) awaitStack(ctx context.Context, vm, what string, ok func(stackView) bool) error {
-	tick := time.NewTicker(4 * time.Second) // each question costs an emulated processor one
+	tick := time.NewTicker(2 * time.Second) // each question costs an emulated processor part of one
 	defer tick.Stop()
 	var last stackView
 	var problem error

@@ -59,14 +59,16 @@ func Tail(said string, n int) string {
 	return said
 }
 
-// Wait tries check until it returns nil, for at most limit. The error names what was waited for and why the last try failed.
+// Wait tries check until it returns nil, for at most limit. It spends at most a quarter of the time on tries: what is asked may be a machine that needs its processors for what is
+// waited for. The error names what was waited for and why the last try failed.
 func Wait(ctx context.Context, what string, limit time.Duration, check func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not within %s", limit))
 	defer cancel()
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
+	next := time.NewTimer(0)
+	defer next.Stop()
 	var last error
 	for {
+		began := time.Now()
 		err := check(ctx)
 		if err == nil {
 			return nil
@@ -74,10 +76,11 @@ func Wait(ctx context.Context, what string, limit time.Duration, check func(cont
 		if ctx.Err() == nil {
 			last = err // not the one that the deadline itself caused
 		}
+		next.Reset(max(200*time.Millisecond, 3*time.Since(began)))
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("wait for %s: %w", what, errors.Join(context.Cause(ctx), last))
-		case <-tick.C:
+		case <-next.C:
 		}
 	}
 }

@@ -2,17 +2,22 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 )
 
-// dockerSocket is where dockerd answers.
-const dockerSocket = "/run/docker.sock"
+// dockerSocket is where dockerd answers, and socketEnv says where somebody else does who is asked instead.
+const (
+	dockerSocket = "/run/docker.sock"
+	socketEnv    = "SOCKET"
+)
 
 // api asks dockerd what args say, pairs of a method and a path, after which a body may follow, and prints a line for each answer: its status and its body.
 // If all must succeed, it prints nothing and ends with the first that does not. The docker command does the same, and takes seconds to start in an emulated
@@ -22,7 +27,7 @@ func api(ctx context.Context, args []string, must bool, out io.Writer) error {
 		return errors.New("say pairs of a method and a path")
 	}
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", dockerSocket)
+		return (&net.Dialer{}).DialContext(ctx, "unix", cmp.Or(os.Getenv(socketEnv), dockerSocket))
 	}}}
 	for i := 0; i < len(args); i += 2 {
 		path, content, _ := strings.Cut(args[i+1], " ")

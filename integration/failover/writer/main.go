@@ -4,7 +4,7 @@
 //	writer dump DIR...                   prints what the files hold, for the suite to judge
 //	writer hold [STREAM]                 says that it is up, and does nothing until it is ended
 //	writer knock SOCKET DURATION         connects all the time, and fails if one connection was refused
-//	writer api METHOD PATH[ BODY]...     asks dockerd, and prints each answer's status and body
+//	writer api METHOD PATH[ BODY]...     asks dockerd, or whoever serves $SOCKET, and prints each answer's status and body
 //	writer must METHOD PATH[ BODY]...    asks dockerd, and fails with the first answer that is an error
 //	writer listen ADDRESS FILE           keeps in FILE what is posted to it, a line for each
 //	writer put FILE TEXT | get FILE | ls DIR
