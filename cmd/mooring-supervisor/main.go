@@ -25,7 +25,7 @@ import (
 
 func main() {
 	if len(os.Args) == 3 && os.Args[1] == probeVerb {
-		os.Exit(stack.ProbeMain(os.Args[2]))
+		os.Exit(stack.ProbeMain(os.Args[2], os.Stdout))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	err := run(ctx, os.Args[1:], os.Stderr)

@@ -214,7 +214,7 @@ func (s *Stack) probeAll(ctx context.Context, all *sync.WaitGroup) {
 		p.busy = true
 		s.probes[key] = p
 		all.Go(func() {
-			result := tryWriting(ctx, s.cfg.Probe, key.path, key.uid, key.uid)
+			result := s.prober.try(ctx, key.path, key.uid, key.uid)
 			s.mu.Lock()
 			changed := s.probes[key].Writable != result.Writable
 			s.probes[key] = probed{probe: result, at: time.Now(), wanted: s.probes[key].wanted}

@@ -2,6 +2,8 @@ package stack
 
 import (
 	"context"
+	"os"
+	"time"
 
 	"github.com/mooring-sh/mooring/internal/docker"
 	"github.com/mooring-sh/mooring/supervisor"
@@ -17,7 +19,6 @@ type (
 var (
 	ParseProfile = parseProfile
 	Splice       = splice
-	TryWriting   = tryWriting
 	Guard        = guard
 	Mountpoints  = mountpoints
 	Refusal      = refusal
@@ -36,6 +37,18 @@ func (w Witnessed) Hear(events ...docker.Event) Witnessed {
 
 func (w Witnessed) Ended() bool  { return w.ended }
 func (w Witnessed) Killed() bool { return w.killed }
+
+// TryWriting tries to write with a prober of its own.
+func TryWriting(ctx context.Context, command []string, dir string, uid, gid int) Probe {
+	return newProber(command).try(ctx, dir, uid, gid)
+}
+
+// TryWithin is the same with other limits.
+func TryWithin(ctx context.Context, start, write time.Duration, command []string, dir string) Probe {
+	p := newProber(command)
+	p.start, p.write = start, write
+	return p.try(ctx, dir, os.Geteuid(), os.Getegid())
+}
 
 // ParseProject reads what compose printed, for a project of that name.
 func ParseProject(text []byte, name string) (Project, error) {

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -19,8 +22,10 @@ import (
 )
 
 const (
-	// probeLimit is for storage that has stalled: whoever writes there hangs until it is back.
-	probeLimit = 10 * time.Second
+	// startLimit is how long the child may take until it begins to write: on a machine that has just started and is starved of processor time long, and that says nothing of the
+	// storage. writeLimit is for storage that has stalled: whoever writes there hangs until it is back, which on vSAN takes half a minute when a host dies.
+	startLimit = time.Minute
+	writeLimit = time.Minute
 	// probeSize is more than a filesystem keeps in an inode, so that a full disk is seen to be full.
 	probeSize = 64 << 10
 	// unforeseen is the child's exit code where the error is no errno.
@@ -35,46 +40,83 @@ type probe struct {
 	Why, Cure string
 }
 
-// tryWriting writes into dir as that user, in a child process: the supervisor's own rights (the blocks that are reserved for root, quotas that
+// prober tries whether directories can be written.
+type prober struct {
+	command      []string
+	turns        chan struct{} // held by each child until it begins to write: so many start at once
+	start, write time.Duration // the limits
+}
+
+func newProber(command []string) prober {
+	return prober{command: command, turns: make(chan struct{}, runtime.GOMAXPROCS(0)), start: startLimit, write: writeLimit}
+}
+
+// try writes into dir as that user, in a child process: the supervisor's own rights (the blocks that are reserved for root, quotas that
 // do not bind it, modes that do not) would make the answer a lie. The command is this program's, with which [ProbeMain] is called in the child.
 //
 // The directory is opened here and handed over: the user needs no right to pass those above it, which a container's mount does not lead through. Docker's own and the
 // volume driver's are closed to all but root.
-func tryWriting(ctx context.Context, command []string, dir string, uid, gid int) probe {
-	ctx, cancel := context.WithTimeout(ctx, probeLimit)
-	defer cancel()
+func (p prober) try(ctx context.Context, dir string, uid, gid int) probe {
+	select {
+	case p.turns <- struct{}{}:
+	case <-ctx.Done():
+		return probe{Why: ctx.Err().Error()}
+	}
+	release := sync.OnceFunc(func() { <-p.turns })
+	defer release()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return refusal(errno, dir, uid, gid)
 	}
 	handle := os.NewFile(uintptr(fd), dir)
 	defer func() { _ = handle.Close() }() // nothing is read or written by it
-	cmd := exec.CommandContext(ctx, command[0], append(slices.Clip(command[1:]), handedOver)...)
+	cmd := exec.CommandContext(ctx, p.command[0], append(slices.Clip(p.command[1:]), handedOver)...)
 	cmd.ExtraFiles = []*os.File{handle}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 	cmd.Dir = "/"
 	cmd.Env = []string{"GOMAXPROCS=1"}
 	cmd.WaitDelay = time.Second
-	if err := cmd.Start(); err != nil {
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
 		return probe{Why: fmt.Sprintf("try to write as user %d: %v", uid, err)}
 	}
-	// A process in the middle of a write to storage that has stalled cannot be killed, and must not be waited for.
+	begun := make(chan struct{})
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	go func() {
+		_, _ = out.Read(make([]byte, 1)) // its first word; or it has ended
+		close(begun)
+		ended <- cmd.Wait()
+	}()
+	late := time.NewTimer(p.start)
+	defer late.Stop()
+	select {
+	case <-begun:
+	case <-late.C:
+		return probe{Why: fmt.Sprintf("whether user %d can write to %s is not known: what tries it has not begun in %s", uid, dir, p.start)}
+	}
+	release()
+	// A process in the middle of a write to storage that has stalled cannot be killed, and must not be waited for.
+	late.Reset(p.write)
 	select {
 	case err = <-ended:
-	case <-ctx.Done():
-		select {
-		case err = <-ended:
-		case <-time.After(time.Second):
-		}
-	}
-	if ctx.Err() != nil {
+		return outcome(err, dir, uid, gid)
+	case <-late.C:
 		return probe{
-			Writable: mooring.No, Why: fmt.Sprintf("a write to %s by user %d has not ended in %s", dir, uid, probeLimit),
+			Writable: mooring.No, Why: fmt.Sprintf("a write to %s by user %d has not ended in %s", dir, uid, p.write),
 			Cure: "look at the storage below it: dmesg | tail",
 		}
+	case <-ctx.Done():
+		return probe{Why: ctx.Err().Error()}
 	}
+}
+
+// outcome says what it means that the child ended so.
+func outcome(err error, dir string, uid, gid int) probe {
 	exit, failed := errors.AsType[*exec.ExitError](err)
 	switch {
 	case err == nil:
@@ -110,12 +152,15 @@ func refusal(errno syscall.Errno, dir string, uid, gid int) probe {
 	return p
 }
 
-// ProbeMain is the whole of the child process that tries to write into dir, and returns its exit code: 0, or the number of the error.
+// ProbeMain is the whole of the child process that tries to write into dir, and returns its exit code: 0, or the number of the error. It says a word to out when it begins.
 //
 // The file has no name, so that a database never finds one that it does not know, and nothing is left behind wherever this ends. Where the filesystem
 // has no such files, one is made exclusively and removed.
-func ProbeMain(dir string) int {
-	err := writeProbe(dir)
+func ProbeMain(dir string, out io.Writer) int {
+	_, err := io.WriteString(out, "begun\n")
+	if err == nil {
+		err = writeProbe(dir)
+	}
 	if err == nil {
 		return 0
 	}

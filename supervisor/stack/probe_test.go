@@ -2,12 +2,14 @@ package stack_test
 
 import (
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/supervisor/stack"
@@ -16,7 +18,7 @@ import (
 // TestMain is also the child that tries to write.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "probe" {
-		os.Exit(stack.ProbeMain(os.Args[2]))
+		os.Exit(stack.ProbeMain(os.Args[2], os.Stdout))
 	}
 	os.Exit(m.Run())
 }
@@ -109,6 +111,25 @@ func TestWriteProbeNamesTheReason(t *testing.T) {
 	}
 }
 
+// A child that is not given a processor says nothing of the storage: after a failover, with everything starting at once, a minute may pass. One that has begun to write and does not end does.
+func TestAStarvedWriteProbeIsNoStalledStorage(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "probe")
+	write := func(text string) {
+		if err := os.WriteFile(script, []byte("#!/bin/sh\n"+text+"exec sleep 60\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const short, long = 200 * time.Millisecond, time.Minute
+	write("")
+	if got := stack.TryWithin(t.Context(), short, long, []string{script}, t.TempDir()); got.Writable != mooring.Unknown || !strings.Contains(got.Why, "has not begun in 200ms") {
+		t.Errorf("a child that does not begin: got %+v, want unknown", got)
+	}
+	write("echo begun\n")
+	if got := stack.TryWithin(t.Context(), long, short, []string{script}, t.TempDir()); got.Writable != mooring.No || !strings.Contains(got.Why, "has not ended in 200ms") {
+		t.Errorf("a child that does not end: got %+v, want no", got)
+	}
+}
+
 // The probe must not change what the directory's own users see: a database that finds a file that it does not know may refuse to begin.
 func TestWriteProbeLeavesNoTrace(t *testing.T) {
 	dir := t.TempDir()
@@ -116,7 +137,7 @@ func TestWriteProbeLeavesNoTrace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code := stack.ProbeMain(dir); code != 0 {
+	if code := stack.ProbeMain(dir, io.Discard); code != 0 {
 		t.Fatalf("got exit code %d: %v", code, syscall.Errno(code))
 	}
 	after, err := os.Stat(dir)

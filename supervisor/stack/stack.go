@@ -48,6 +48,7 @@ type Stack struct {
 	cfg     Config
 	engine  *docker.Engine
 	memory  memory
+	prober  prober
 	changed chan struct{}
 	read    chan struct{} // closed when the project was read for the first time, or could not be
 	looking chan struct{} // held by whoever looks at the containers
@@ -84,7 +85,7 @@ func New(cfg Config, engine *docker.Engine) (*Stack, error) {
 		return nil, fmt.Errorf("stack: want the project's directory: %w", mooring.ErrInvalid)
 	}
 	s := &Stack{
-		cfg: cfg, engine: engine, memory: memory{file: cfg.Memory},
+		cfg: cfg, engine: engine, memory: memory{file: cfg.Memory}, prober: newProber(cfg.Probe),
 		changed: make(chan struct{}, 1), read: make(chan struct{}), looking: make(chan struct{}, 1), making: make(chan struct{}, 1),
 		turns: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		ready: make(map[string]readiness), probes: make(map[dirKey]probed), volumes: make(map[string]volume),
