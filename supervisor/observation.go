@@ -47,6 +47,8 @@ type Boot struct {
 type Reach struct {
 	Err  string `json:"err,omitempty"` // why not: a sentence without a full stop
 	Cure string `json:"cure,omitempty"`
+	// Pending: it is being tried for the first time, which ends, and there is nothing to go by until then.
+	Pending bool `json:"pending,omitempty"`
 }
 
 // OK reports that it could.

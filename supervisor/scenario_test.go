@@ -392,6 +392,8 @@ func (p *play) set(line string) {
 		p.docker = supervisor.Reach{Err: rest, Cure: "systemctl status docker"}
 	case "plugin":
 		p.plugin = supervisor.Reach{Err: rest, Cure: "systemctl status mooring-plugin"}
+	case "pending":
+		p.project = supervisor.Reach{Err: "the compose project has not been read yet", Pending: true}
 	case "project":
 		p.project = supervisor.Reach{Err: rest, Cure: "docker compose config"}
 	default:

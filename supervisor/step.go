@@ -84,10 +84,10 @@ func (s *step) begin() {
 	}
 }
 
-// known says whether it is known which services there are, and how they are. What the containers tell while the project cannot be read has no order and no
+// known says whether it is known which services there are, and how they are. What the containers tell while the project cannot be read may have no order and no
 // door: it has to do only where the project was given time to be read.
 func (s *step) known() bool {
-	return s.o.Docker.OK() && (s.o.Project.OK() || len(s.o.Services) > 0 && s.o.Now.Sub(s.r.Began) >= reading)
+	return s.o.Docker.OK() && (s.o.Project.OK() || len(s.o.Services) > 0 && !s.o.Project.Pending && s.o.Now.Sub(s.r.Began) >= reading)
 }
 
 // look puts the services into their order, and finds the volumes that they need.

@@ -48,6 +48,8 @@ type registryImages struct {
 	state  supervisor.ImagesState
 	// gone is how many images the manifest has while the storage had no registry in it at all: then it is not refreshed, or it would forget them.
 	gone int
+	// empty is when tier 3 was to begin and nothing had ever been pushed: then all that there was is hashed.
+	empty time.Time
 }
 
 func newRegistryImages(cfg config.Images, p *plugin, stack runner, log *slog.Logger) *registryImages {
@@ -66,6 +68,9 @@ func (r *registryImages) Observe() supervisor.ImagesState {
 	if r.prover != nil {
 		last := r.prover.Last()
 		s.Rehashed = last.Proved
+		if s.Rehashed.IsZero() {
+			s.Rehashed = r.empty
+		}
 		for _, text := range last.Records {
 			s.Conditions = append(s.Conditions, admin.Condition{
 				Code: "manifest-records", Severity: admin.Warning, Title: "the manifest's records are not in order", Text: text,
@@ -258,11 +263,15 @@ func (r *registryImages) Rehash(ctx context.Context, s supervisor.Storage) error
 	err := r.use(ctx, s, true, func(held context.Context, p *images.Prover) error {
 		defer r.idle()
 		v, err := p.Rehash(held, r.pace, r.show(3))
-		if ctx.Err() != nil || err != nil {
-			return err
-		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
+		switch {
+		case errors.Is(err, mooring.ErrNotFound) && p.Last().Manifest.Images == 0:
+			r.empty = time.Now()
+			return nil
+		case ctx.Err() != nil || err != nil:
+			return err
+		}
 		r.found = newFound(slices.DeleteFunc(slices.Clone(v.Findings), func(f images.Finding) bool { return f.Unfinished }))
 		r.publish()
 		r.log.Info("all blobs hashed", "images", v.Images, "intact", v.Intact, "findings", len(v.Findings))

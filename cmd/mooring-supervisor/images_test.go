@@ -204,6 +204,16 @@ func TestEmptiedStorageIsALoss(t *testing.T) {
 	}
 }
 
+// A registry to which nothing was ever pushed has no directory yet. That is nothing to tell of, and all of it is hashed.
+func TestAFreshRegistryIsHashed(t *testing.T) {
+	at := supervisor.Storage{Service: "registry", Dir: t.TempDir()}
+	p := prove(t, filepath.Join(t.TempDir(), "manifest"), at, nil, nil)
+	p.verify()
+	if err := p.Rehash(t.Context(), at); err != nil || p.Observe().Rehashed.IsZero() {
+		t.Errorf("got %v, hashed at %s; want all of nothing", err, p.Observe().Rehashed)
+	}
+}
+
 // volume is a volume as the plugin tells of it.
 type volume struct {
 	mu   sync.Mutex

@@ -56,6 +56,7 @@ type container struct {
 	Ports             []docker.Port
 	Mounts            []docker.Mount
 	OneOff            bool
+	After             string // what it depends on, as compose writes it
 }
 
 type event struct {
@@ -229,6 +230,7 @@ func (c container) labels() map[string]string {
 	}
 	return map[string]string{
 		"com.docker.compose.project": fakeProject, "com.docker.compose.service": c.Service, "com.docker.compose.oneoff": one,
+		"com.docker.compose.depends_on": c.After,
 	}
 }
 

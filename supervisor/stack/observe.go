@@ -55,13 +55,16 @@ func (s *Stack) view(ctx context.Context) (view, supervisor.Reach) {
 	s.mu.Unlock()
 	reach := reachOf(r.err, "")
 	if !r.begun {
-		reach = supervisor.Reach{Err: "the compose project has not been read yet", Cure: "wait"}
+		reach = supervisor.Reach{Err: "the compose project has not been read yet", Cure: "wait", Pending: true}
 	}
-	v.graph = dependencyGraph(v.project, v.profile)
-	v.entry = entry(v.project, v.profile, s.cfg.Entry, v.graph)
-	if v.entry == "" && !r.known && len(v.containers[v.profile.Entry]) > 0 && s.cfg.Entry == "" {
-		v.entry = v.profile.Entry // the labels tell no dependencies, but the profile knows the door
+	ordered := v.project
+	if !r.known {
+		var told bool
+		ordered, told = labelled(v.containers)
+		reach.Pending = reach.Pending && !told
 	}
+	v.graph = dependencyGraph(ordered, v.profile)
+	v.entry = entry(ordered, v.profile, s.cfg.Entry, v.graph)
 	v.volumes = s.lookUpVolumes(ctx, v)
 	v.stopped = s.judge(v)
 	mounted, err := mountpoints()

@@ -3,7 +3,9 @@ package stack
 import (
 	"maps"
 	"slices"
+	"strings"
 
+	"github.com/mooring-sh/mooring/internal/docker"
 	"github.com/mooring-sh/mooring/supervisor"
 )
 
@@ -34,6 +36,25 @@ func dependencyGraph(p Project, profile Profile) map[supervisor.ServiceName][]su
 		}
 	}
 	return graph
+}
+
+// labelled returns what the containers' labels say of the order, and whether they say it. Compose has written it there since its second version.
+func labelled(containers map[supervisor.ServiceName][]docker.Container) (p Project, told bool) {
+	p = Project{Services: make(map[supervisor.ServiceName]Service, len(containers))}
+	for name, list := range containers {
+		var after []supervisor.ServiceName
+		for _, c := range list {
+			edges, ok := c.Labels[labelDependsOn]
+			told = told || ok
+			for edge := range strings.SplitSeq(edges, ",") {
+				if other, _, _ := strings.Cut(edge, ":"); other != "" {
+					after = append(after, supervisor.ServiceName(other))
+				}
+			}
+		}
+		p.Services[name] = Service{After: after}
+	}
+	return p, told
 }
 
 // reaches reports whether from comes after to, directly or by others.

@@ -19,7 +19,9 @@ import (
 const (
 	labelProject = "com.docker.compose.project"
 	labelService = "com.docker.compose.service"
-	labelOneOff  = "com.docker.compose.oneoff" // of a `compose run`; v1 writes True and False, v2 likewise
+	// service:condition:whether a restart is passed on, for each that it depends on
+	labelDependsOn = "com.docker.compose.depends_on"
+	labelOneOff    = "com.docker.compose.oneoff" // of a `compose run`; v1 writes True and False, v2 likewise
 )
 
 const (

@@ -164,6 +164,21 @@ func TestReadinessIsAskedByTheHealthCheck(t *testing.T) {
 	eventually(t, "it is not ready", func() bool { return strings.Contains(observe(t, s)["a"].ReadyWhy, "refused") })
 }
 
+// Where compose is missing, or its file cannot be read, or compose is not done with it yet, the labels that it has left tell the order, and the profile adds what it knows.
+func TestLabelsTellTheOrderOfAProjectThatWasNeverRead(t *testing.T) {
+	e := newFakeEngine(t)
+	for name, after := range map[string]string{"log": "", "redis": "log:service_started:false", "registry": "log:service_started:true", "proxy": "registry:service_healthy:false,log:service_started:false"} {
+		e.add(container{ID: name, Service: name, State: "running", After: after})
+	}
+	profile := stack.Profile{Entry: "proxy", Services: map[supervisor.ServiceName]stack.Instruction{"registry": {After: []supervisor.ServiceName{"redis"}}}}
+	got := observe(t, newStack(t, e, stack.Config{Profile: profile}))
+	for name, want := range map[supervisor.ServiceName]string{"log": "[]", "redis": "[log]", "registry": "[log redis]", "proxy": "[registry log]"} {
+		if after := fmt.Sprint(got[name].After); after != want || got[name].Entry != (name == "proxy") {
+			t.Errorf("%s: got %s, entry %t, want %s", name, after, got[name].Entry, want)
+		}
+	}
+}
+
 // Docker cannot end a command in a container. One that hangs must not be joined by another every few seconds.
 func TestAQuestionIsNotPutAgainWhileItsCommandGoesOn(t *testing.T) {
 	e := newFakeEngine(t)
