@@ -18,6 +18,9 @@ const (
 	breath       = 200 * time.Millisecond // from what was told to the turn that it brings about, so that what is told together is heard together
 	observeLimit = 15 * time.Second
 	touchEvery   = 10 * time.Second
+	// silence is how long the volume driver's last word counts after it has been heard: it may be in the middle of an upgrade, or have no processor on a machine that starts everything at
+	// once. Nothing is risked by that: whatever mounts a volume asks the driver again.
+	silence = time.Minute
 )
 
 // Notifier tells whoever wants to know.
@@ -57,6 +60,8 @@ type Supervisor struct {
 	clean    mooring.Fact // whether the boot before this one ended in order
 	seen     time.Time    // when it was last seen to run
 	doors    Answer
+	volumes  []Volume  // as the volume driver told last
+	heard    time.Time // when that was; zero: it has told nothing
 	underway []Action
 	cancels  map[Verb]context.CancelFunc // of what reads the images' storage
 	touched  time.Time
@@ -208,10 +213,22 @@ func (s *Supervisor) observe(ctx context.Context) Observation {
 		o.Storage, o.Images = state.Storage, s.Images.Observe()
 	}
 	if slices.ContainsFunc(o.Services, func(v Service) bool { return len(v.Needs) > 0 }) {
-		o.Volumes, o.Plugin = s.Volumes.Observe(looking)
+		o.Volumes, o.Plugin = s.lookAtVolumes(looking)
 	}
 	o.Now = time.Now()
 	return o
+}
+
+// lookAtVolumes asks the volume driver.
+func (s *Supervisor) lookAtVolumes(ctx context.Context) ([]Volume, Reach) {
+	volumes, reach := s.Volumes.Observe(ctx)
+	switch {
+	case reach.OK():
+		s.volumes, s.heard = volumes, time.Now()
+	case !s.heard.IsZero() && time.Since(s.heard) < silence:
+		return s.volumes, Reach{}
+	}
+	return volumes, reach
 }
 
 // record writes down what has changed, for the next supervisor, for people, and for whoever asks. A disk that is full does not keep the stack down.

@@ -338,6 +338,44 @@ func TestAtRestLittleIsAsked(t *testing.T) {
 	})
 }
 
+// A volume driver that does not answer in time, because it is being upgraded or the machine starts everything at once, has not lost its volumes: nothing is called kept down for that,
+// and no recovery ends as damaged. One that stays away is missed.
+func TestAVolumeDriverMayBeSilentForAMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		l := live(t, s, t.TempDir(), "boot-1")
+		silent := func(is bool) {
+			s.with(func(w *world) {
+				w.plugin = supervisor.Reach{}
+				if is {
+					w.plugin = supervisor.Reach{Err: "context deadline exceeded"}
+				}
+			})
+		}
+		conditions := func() []admin.Condition {
+			var st admin.Stack
+			l.ask(http.MethodGet, admin.StackPath, "", &st)
+			return st.Conditions
+		}
+		pass(time.Minute)
+		for range 5 {
+			silent(true)
+			pass(40 * time.Second)
+			if got := conditions(); len(got) > 0 {
+				t.Fatalf("after 40 seconds of silence: got %+v, want nothing", got)
+			}
+			silent(false)
+			pass(20 * time.Second)
+		}
+		silent(true)
+		pass(2 * time.Minute)
+		if got := conditions(); len(got) == 0 {
+			t.Error("after two minutes of silence: got nothing, want a condition")
+		}
+		l.end()
+	})
+}
+
 // What is asked over the admin socket is answered while the loop runs, and a person's word is heard.
 func TestAPersonIsHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -413,6 +451,7 @@ func TestWithoutADiskTheStackComesBackAllTheSame(t *testing.T) {
 		dir := t.TempDir()
 		s := newStage(t)
 		l := live(t, s, dir, "boot-1")
+		synctest.Wait() // it writes at once
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
