@@ -98,6 +98,8 @@ func (p prober) try(ctx context.Context, dir string, uid, gid int) probe {
 	case <-begun:
 	case <-late.C:
 		return probe{Why: fmt.Sprintf("whether user %d can write to %s is not known: what tries it has not begun in %s", uid, dir, p.start)}
+	case <-ctx.Done():
+		return probe{Why: ctx.Err().Error()}
 	}
 	release()
 	// A process in the middle of a write to storage that has stalled cannot be killed, and must not be waited for.

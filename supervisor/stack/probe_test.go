@@ -1,6 +1,7 @@
 package stack_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -123,6 +124,13 @@ func TestAStarvedWriteProbeIsNoStalledStorage(t *testing.T) {
 	write("")
 	if got := stack.TryWithin(t.Context(), short, long, []string{script}, t.TempDir()); got.Writable != mooring.Unknown || !strings.Contains(got.Why, "has not begun in 200ms") {
 		t.Errorf("a child that does not begin: got %+v, want unknown", got)
+	}
+	write("sleep 5 &\n") // which a kill of its parent leaves, with the pipe
+	ctx, cancel := context.WithTimeout(t.Context(), short)
+	defer cancel()
+	ended := time.Now()
+	if got := stack.TryWithin(ctx, long, long, []string{script}, t.TempDir()); got.Writable != mooring.Unknown || time.Since(ended) > 3*time.Second {
+		t.Errorf("at the end of the supervisor: got %+v after %s, want unknown, at once", got, time.Since(ended))
 	}
 	write("echo begun\n")
 	if got := stack.TryWithin(t.Context(), long, short, []string{script}, t.TempDir()); got.Writable != mooring.No || !strings.Contains(got.Why, "has not ended in 200ms") {
