@@ -101,10 +101,10 @@ func (e *Engine) LiveRestore(ctx context.Context) (bool, error) {
 	return info.LiveRestoreEnabled, err
 }
 
-// Root returns the directory in which the daemon keeps its containers.
-func (e *Engine) Root(ctx context.Context) (string, error) {
+// Daemon returns the directory in which the daemon keeps its containers, and whether they outlive it.
+func (e *Engine) Daemon(ctx context.Context) (root string, liveRestore bool, err error) {
 	info, err := e.info(ctx)
-	return info.DockerRootDir, err
+	return info.DockerRootDir, info.LiveRestoreEnabled, err
 }
 
 func (e *Engine) info(ctx context.Context) (system.Info, error) {

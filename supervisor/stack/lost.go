@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -65,15 +64,6 @@ func begun(pid int) uint64 {
 		return 0
 	}
 	return at
-}
-
-// daemon asks Docker where it keeps its containers, and whether it takes over those that ran before it was started.
-func (s *Stack) daemon(ctx context.Context) (root string, keeps bool, err error) {
-	if root, err = s.engine.Root(ctx); err != nil {
-		return "", false, err
-	}
-	keeps, err = s.engine.LiveRestore(ctx)
-	return root, keeps, err
 }
 
 // isLost says whether Docker has lost the container.

@@ -161,7 +161,7 @@ func (s *Stack) look(ctx context.Context) error {
 	listCtx, cancel := context.WithTimeout(ctx, lookLimit)
 	list, err := s.engine.List(listCtx, labelProject+"="+name)
 	if err == nil && root == "" {
-		root, keeps, err = s.daemon(listCtx)
+		root, keeps, err = s.engine.Daemon(listCtx)
 	}
 	cancel()
 	var found map[string]docker.Container
