@@ -169,10 +169,19 @@ func (s *scene) view(vm string, v *vol) view {
 	return out
 }
 
-// answer is what dockerd says to one request.
+// answer is what dockerd, or the supervisor, says to one request.
 type answer struct {
 	status string
 	body   []byte
+}
+
+// answers reads what the writer's verb api prints.
+func answers(text string) (out []answer) {
+	for line := range strings.Lines(text) {
+		status, body, _ := strings.Cut(strings.TrimSpace(line), " ")
+		out = append(out, answer{status, []byte(body)})
+	}
+	return out
 }
 
 // ask sends requests to the machine's dockerd, each a method and a path.
@@ -182,11 +191,7 @@ func (s *scene) ask(vm string, requests ...string) []answer {
 		return nil
 	}
 	text := s.sh(vm, writerBinary+" api '"+strings.Join(requests, "' '")+"'")
-	var out []answer
-	for line := range strings.Lines(text) {
-		status, body, _ := strings.Cut(strings.TrimSpace(line), " ")
-		out = append(out, answer{status, []byte(body)})
-	}
+	out := answers(text)
 	if len(out) != len(requests)/2 {
 		s.t.Fatalf("%s: %d answers to %d requests:\n%s", vm, len(out), len(requests)/2, text)
 	}

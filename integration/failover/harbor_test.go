@@ -195,17 +195,11 @@ func (f *fleet) askSupervisor(ctx context.Context, vm string) (v stackView, err 
 	if err != nil {
 		return v, err
 	}
-	first, second, _ := strings.Cut(text, "\n")
-	for answer, into := range map[string]any{first: &v.stack, second: &v.report} {
-		body, ok := strings.CutPrefix(answer, "200 ")
-		if !ok {
-			return v, fmt.Errorf("the supervisor answers %q", answer)
-		}
-		if err := json.Unmarshal([]byte(body), into); err != nil {
-			return v, err
-		}
+	said := answers(text)
+	if len(said) != 2 || said[0].status != "200" || said[1].status != "200" {
+		return v, fmt.Errorf("the supervisor answers %q", text)
 	}
-	return v, nil
+	return v, errors.Join(json.Unmarshal(said[0].body, &v.stack), json.Unmarshal(said[1].body, &v.report))
 }
 
 // service returns what the supervisor says of one; nothing, of one that it does not know.

@@ -64,8 +64,6 @@ func Tail(said string, n int) string {
 func Wait(ctx context.Context, what string, limit time.Duration, check func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not within %s", limit))
 	defer cancel()
-	next := time.NewTimer(0)
-	defer next.Stop()
 	var last error
 	for {
 		began := time.Now()
@@ -76,11 +74,10 @@ func Wait(ctx context.Context, what string, limit time.Duration, check func(cont
 		if ctx.Err() == nil {
 			last = err // not the one that the deadline itself caused
 		}
-		next.Reset(max(200*time.Millisecond, 3*time.Since(began)))
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("wait for %s: %w", what, errors.Join(context.Cause(ctx), last))
-		case <-next.C:
+		case <-time.After(max(200*time.Millisecond, 3*time.Since(began))):
 		}
 	}
 }
