@@ -61,7 +61,7 @@ type Supervisor struct {
 	seen     time.Time    // when it was last seen to run
 	doors    Answer
 	volumes  []Volume  // as the volume driver told last
-	heard    time.Time // when that was; zero: it has told nothing
+	heard    time.Time // when that was
 	underway []Action
 	cancels  map[Verb]context.CancelFunc // of what reads the images' storage
 	touched  time.Time
@@ -225,7 +225,7 @@ func (s *Supervisor) lookAtVolumes(ctx context.Context) ([]Volume, Reach) {
 	switch {
 	case reach.OK():
 		s.volumes, s.heard = volumes, time.Now()
-	case !s.heard.IsZero() && time.Since(s.heard) < silence:
+	case time.Since(s.heard) < silence:
 		return s.volumes, Reach{}
 	}
 	return volumes, reach
