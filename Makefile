@@ -91,7 +91,7 @@ test-unit: ## the tests that take seconds; what needs root is skipped without it
 .PHONY: test-failover
 test-failover: build ## hosts that die, on QEMU machines: CI's cases; FULL=1 all, CASES=regexp some, SEED=n one schedule
 	@ROOT='$(ROOT)' .ci/setup machines
-	$(ROOT) env FULL='$(FULL)' CASES='$(CASES)' SEED='$(SEED)' $(GO) test -tags machines -count=1 -timeout $(if $(FULL)$(CASES),8h,60m) -v \
+	$(ROOT) env FULL='$(FULL)' CASES='$(value CASES)' SEED='$(SEED)' $(GO) test -tags machines -count=1 -timeout $(if $(FULL)$(CASES),8h,60m) -v \
 		-run '^TestFailover' ./integration/failover
 
 .PHONY: test-lab

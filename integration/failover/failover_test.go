@@ -103,7 +103,7 @@ func TestFailover(t *testing.T) {
 	for i, c := range cases {
 		begun := time.Now()
 		say("%d/%d %s: %s", i+1, len(cases), c.name, c.what)
-		ok := t.Run(c.name, func(t *testing.T) { h.run(t, c) })
+		ok := t.Run(c.name, func(t *testing.T) { h.run(&recorder{TB: t, name: c.name, findings: &h.findings}, c) })
 		verdict := "ok"
 		if !ok {
 			verdict = "FAILED"
@@ -112,6 +112,41 @@ func TestFailover(t *testing.T) {
 		say("%d/%d %s: %s in %s", i+1, len(cases), c.name, verdict, took)
 		h.results = append(h.results, fmt.Sprintf("| %s | %s | %s | %s |", c.name, c.what, verdict, took))
 	}
+}
+
+// recorder keeps what a case finds wrong: of a run somewhere else, the last lines may be all that anybody sees.
+type recorder struct {
+	testing.TB
+	name     string
+	findings *[]string
+}
+
+func (r *recorder) note(finding string) {
+	*r.findings = append(*r.findings, fmt.Sprintf("%s, at %s: %.1000s", r.name, time.Now().Format("15:04:05"), finding))
+}
+
+func (r *recorder) Errorf(format string, args ...any) {
+	r.Helper()
+	r.note(fmt.Sprintf(format, args...))
+	r.TB.Errorf(format, args...)
+}
+
+func (r *recorder) Fatalf(format string, args ...any) {
+	r.Helper()
+	r.note(fmt.Sprintf(format, args...))
+	r.TB.Fatalf(format, args...)
+}
+
+func (r *recorder) Error(args ...any) {
+	r.Helper()
+	r.note(fmt.Sprint(args...))
+	r.TB.Error(args...)
+}
+
+func (r *recorder) Fatal(args ...any) {
+	r.Helper()
+	r.note(fmt.Sprint(args...))
+	r.TB.Fatal(args...)
 }
 
 // say tells how far the suite is. It is not held back until a test has ended.
@@ -138,6 +173,7 @@ type harness struct {
 	fleets    int
 	fleet     *fleet
 	results   []string
+	findings  []string // what cases have found wrong
 }
 
 func (h *harness) close(t *testing.T) {
@@ -154,6 +190,9 @@ func (h *harness) close(t *testing.T) {
 		t.Errorf("write the results: %v", err)
 	}
 	say("results: %s", name)
+	for _, finding := range h.findings {
+		say("wrong in %s", finding)
+	}
 	if !t.Failed() {
 		labs, err := filepath.Glob(filepath.Join(h.artefacts, "fleet*", "lab"))
 		if err != nil {
@@ -166,7 +205,7 @@ func (h *harness) close(t *testing.T) {
 }
 
 // ready returns a fleet of that kind.
-func (h *harness) ready(ctx context.Context, t *testing.T, k kind) *fleet {
+func (h *harness) ready(ctx context.Context, t testing.TB, k kind) *fleet {
 	t.Helper()
 	if h.fleet != nil && h.fleet.kind == k {
 		return h.fleet
@@ -187,7 +226,7 @@ func (h *harness) ready(ctx context.Context, t *testing.T, k kind) *fleet {
 	return f
 }
 
-func (h *harness) discard(t *testing.T) {
+func (h *harness) discard(t testing.TB) {
 	t.Helper()
 	if h.fleet == nil {
 		return
@@ -205,7 +244,7 @@ const (
 	stackLimit = 60 * time.Minute
 )
 
-func (h *harness) run(t *testing.T, c scenario) {
+func (h *harness) run(t testing.TB, c scenario) {
 	limit := caseLimit
 	if c.kind.stacked() {
 		limit = stackLimit

@@ -242,7 +242,7 @@ func (f *fleet) hostOf(vm string) string {
 }
 
 // extent returns the file on this machine that holds the volume's bytes.
-func (f *fleet) extent(t *testing.T, vol string) string {
+func (f *fleet) extent(t testing.TB, vol string) string {
 	t.Helper()
 	var found string
 	err := filepath.WalkDir(f.dir, func(path string, _ os.DirEntry, err error) error {

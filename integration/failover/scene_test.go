@@ -28,7 +28,7 @@ const (
 // scene is one case on the fleet: its volumes, its containers, and how the machines were when it began.
 type scene struct {
 	*fleet
-	t       *testing.T
+	t       testing.TB
 	ctx     context.Context //nolint:containedctx // the case's, for every step of it
 	prefix  string
 	volumes []*vol
