@@ -77,12 +77,23 @@ func needRoot(t *testing.T) {
 // build returns the command's binary, built once for a run of the tests, with the race detector.
 func build(t *testing.T, command string) string {
 	t.Helper()
-	dir := filepath.Join("/run", "mooring-test-bin")
-	binary := filepath.Join(dir, command)
+	return buildAs(t, command, command, "-race")
+}
+
+// buildRelease is build without the race detector, which takes many times the processor and the memory: for measurements.
+func buildRelease(t *testing.T, command string) string {
+	t.Helper()
+	return buildAs(t, command, command+"-release", "-trimpath", "-ldflags=-s -w")
+}
+
+func buildAs(t *testing.T, command, name string, flags ...string) string {
+	t.Helper()
+	binary := filepath.Join("/run", "mooring-test-bin", name)
 	if _, err := os.Stat(binary); err == nil {
 		return binary
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-race", "-o", binary, module+"/cmd/"+command)
+	args := append([]string{"build", "-o", binary}, flags...)
+	cmd := exec.CommandContext(t.Context(), "go", append(args, module+"/cmd/"+command)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", command, err, out)
 	}
