@@ -64,20 +64,20 @@ func LostHandler(about About, lost Lost) http.Handler {
 	conds.set(condLost, "", lost.Cause.Error()+". Docker's requests are left without an answer, so that Docker keeps what it knows", lost.Cure)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+admin.StatusPath, func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, admin.Status{Version: about.Version, VCenter: admin.VCenter{URL: about.VCenter}, Conditions: conds.all()})
+		admin.Reply(w, admin.Status{Version: about.Version, VCenter: admin.VCenter{URL: about.VCenter}, Conditions: conds.all()})
 	})
 	if lost.Rebuild != nil {
 		mux.HandleFunc("POST "+admin.RebuildPath, func(w http.ResponseWriter, r *http.Request) {
 			n, err := lost.Rebuild(r.Context())
 			if err != nil {
-				refuse(w, err)
+				admin.Refuse(w, err)
 				return
 			}
-			reply(w, admin.Rebuilt{Volumes: n})
+			admin.Reply(w, admin.Rebuilt{Volumes: n})
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		refuse(w, &mooring.HintError{Err: lost.Cause, Hint: lost.Cure})
+		admin.Refuse(w, &mooring.HintError{Err: lost.Cause, Hint: lost.Cure})
 	})
 	return mux
 }

@@ -75,8 +75,8 @@ func (d *Driver) serveRelease(w http.ResponseWriter, r *http.Request) {
 		released, err = d.Release(r.Context(), name, req.From)
 	}
 	if err != nil {
-		refuse(w, err)
+		admin.Refuse(w, err)
 		return
 	}
-	reply(w, admin.Released{Volume: name, From: req.From, Released: released})
+	admin.Reply(w, admin.Released{Volume: name, From: req.From, Released: released})
 }

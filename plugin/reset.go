@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/internal/admin"
 )
 
 // Resetter restarts the virtual machine that we run in.
@@ -51,8 +52,8 @@ func (d *Driver) mayReset() error {
 // serveReset answers the admin socket.
 func (d *Driver) serveReset(w http.ResponseWriter, r *http.Request) {
 	if err := d.Reset(r.Context()); err != nil {
-		refuse(w, err)
+		admin.Refuse(w, err)
 		return
 	}
-	reply(w, struct{}{})
+	admin.Reply(w, struct{}{})
 }

@@ -16,24 +16,24 @@ import (
 // Handler serves the supervisor's admin socket.
 func (s *Supervisor) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+admin.StackPath, func(w http.ResponseWriter, _ *http.Request) { reply(w, s.stack()) })
+	mux.HandleFunc("GET "+admin.StackPath, func(w http.ResponseWriter, _ *http.Request) { admin.Reply(w, s.stack()) })
 	mux.HandleFunc("POST "+admin.HealPath, s.serveHeal)
 	mux.HandleFunc("POST "+admin.FlushPath, s.serveFlush)
 	mux.HandleFunc("GET "+admin.RecoveriesPath, func(w http.ResponseWriter, _ *http.Request) {
 		list, err := s.Reports.List()
 		if err != nil {
-			refuse(w, fmt.Errorf("list recoveries: %w", err))
+			admin.Refuse(w, fmt.Errorf("list recoveries: %w", err))
 			return
 		}
-		reply(w, admin.Recoveries{Recoveries: list})
+		admin.Reply(w, admin.Recoveries{Recoveries: list})
 	})
 	mux.HandleFunc(admin.RecoveryPattern, func(w http.ResponseWriter, r *http.Request) {
 		rep, err := s.report(r.PathValue("id"))
 		if err != nil {
-			refuse(w, err)
+			admin.Refuse(w, err)
 			return
 		}
-		reply(w, rep)
+		admin.Reply(w, rep)
 	})
 	return mux
 }
@@ -100,16 +100,16 @@ func (s *Supervisor) stack() admin.Stack {
 func (s *Supervisor) serveHeal(w http.ResponseWriter, r *http.Request) {
 	var h admin.Heal
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<10)).Decode(&h); err != nil && !errors.Is(err, io.EOF) {
-		refuse(w, fmt.Errorf("heal: %w: %w", err, mooring.ErrInvalid))
+		admin.Refuse(w, fmt.Errorf("heal: %w: %w", err, mooring.ErrInvalid))
 		return
 	}
 	if s.Stack == nil {
-		refuse(w, fmt.Errorf("heal: no stack is configured: %w", mooring.ErrNotFound))
+		admin.Refuse(w, fmt.Errorf("heal: no stack is configured: %w", mooring.ErrNotFound))
 		return
 	}
 	select {
 	case s.heal <- h:
-		reply(w, s.stack())
+		admin.Reply(w, s.stack())
 	case <-r.Context().Done():
 	}
 }
@@ -118,7 +118,7 @@ func (s *Supervisor) serveHeal(w http.ResponseWriter, r *http.Request) {
 func (s *Supervisor) serveFlush(w http.ResponseWriter, r *http.Request) {
 	cache := s.Recovery().Images.Storage.Cache
 	if s.Stack == nil || cache == "" {
-		reply(w, admin.Flushed{})
+		admin.Reply(w, admin.Flushed{})
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), limitOf(Restart))
@@ -129,21 +129,9 @@ func (s *Supervisor) serveFlush(w http.ResponseWriter, r *http.Request) {
 		err = s.Stack.Restart(ctx, cache)
 	}
 	if err != nil {
-		refuse(w, fmt.Errorf("flush the registry's cache: %w", err))
+		admin.Refuse(w, fmt.Errorf("flush the registry's cache: %w", err))
 		return
 	}
 	s.Log.Info("the registry's cache is flushed", "service", cache, "restarted", restarted)
-	reply(w, admin.Flushed{Service: string(cache), Restarted: restarted})
-}
-
-func reply(w http.ResponseWriter, body any) {
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(body) // who asked is gone
-}
-
-func refuse(w http.ResponseWriter, err error) {
-	p, status := admin.ProblemOf(err)
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(p) // who asked is gone
+	admin.Reply(w, admin.Flushed{Service: string(cache), Restarted: restarted})
 }

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 
@@ -53,6 +54,20 @@ func ProblemOf(err error) (Problem, int) {
 		}
 	}
 	return p, http.StatusInternalServerError
+}
+
+// Reply answers a request on an admin socket with body as JSON.
+func Reply(w http.ResponseWriter, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(body) // who asked is gone
+}
+
+// Refuse answers a request on an admin socket with err as [ProblemOf] has it.
+func Refuse(w http.ResponseWriter, err error) {
+	p, status := ProblemOf(err)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(p) // who asked is gone
 }
 
 // Err returns the error that p was made of, as far as a caller can tell: its text, its sentinel for errors.Is, and its
