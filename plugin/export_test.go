@@ -32,9 +32,6 @@ func Settle(hs []ledger.Holder, current ledger.Instance, running int) []ledger.H
 	return settle(hs, current, running, notOf(current))
 }
 
-// ParseStat reads /proc/PID/stat.
-func ParseStat(stat []byte) (ledger.Instance, error) { return parseStat(stat) }
-
 // Mounts is what the kernel says.
 type Mounts = map[mooring.Name]guest.Mount
 

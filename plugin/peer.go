@@ -1,19 +1,16 @@
 package plugin
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/mooring-sh/mooring/internal/ledger"
+	"github.com/mooring-sh/mooring/internal/process"
 )
 
 type peerKey struct{}
@@ -71,35 +68,14 @@ func Alive(i ledger.Instance) bool {
 	return err == nil && now == i
 }
 
+// instance returns the dockerd that has the process ID.
 func instance(pid int) (ledger.Instance, error) {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	p, err := process.Find(pid)
 	if err != nil {
 		return ledger.Instance{}, err
 	}
-	return parseStat(stat)
-}
-
-// parseStat reads a process's ID and start time from /proc/PID/stat (proc(5)), if the process is a dockerd.
-func parseStat(stat []byte) (ledger.Instance, error) {
-	open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
-	if open < 0 || end < open {
-		return ledger.Instance{}, fmt.Errorf("process status %q: no command", stat)
+	if p.Command != "dockerd" {
+		return ledger.Instance{}, fmt.Errorf("process %q is no dockerd", p.Command)
 	}
-	if comm := string(stat[open+1 : end]); comm != "dockerd" {
-		return ledger.Instance{}, fmt.Errorf("process %q is no dockerd", comm)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(stat[:open])))
-	if err != nil {
-		return ledger.Instance{}, fmt.Errorf("process status: %w", err)
-	}
-	const startTime = 22 - 3 // field 22; the fields after the command begin with the third
-	fields := strings.Fields(string(stat[end+1:]))
-	if len(fields) <= startTime {
-		return ledger.Instance{}, fmt.Errorf("process status %q: too short", stat)
-	}
-	start, err := strconv.ParseUint(fields[startTime], 10, 64)
-	if err != nil {
-		return ledger.Instance{}, fmt.Errorf("process status: %w", err)
-	}
-	return ledger.Instance{PID: pid, Start: start}, nil
+	return ledger.Instance{PID: p.PID, Start: p.Start}, nil
 }

@@ -118,16 +118,3 @@ func TestG12Settle(t *testing.T) {
 		}
 	}
 }
-
-func TestParseStat(t *testing.T) {
-	const fields = " S 1 1234 1234 0 -1 4194560 100 0 0 0 1 1 0 0 20 0 9 0 987654 1 2 3"
-	got, err := plugin.ParseStat([]byte("1234 (dockerd)" + fields))
-	if want := (ledger.Instance{PID: 1234, Start: 987654}); err != nil || got != want {
-		t.Errorf("got %v, %v, want %v", got, err, want)
-	}
-	for _, stat := range []string{"", "1 (curl)" + fields, "1 (dockerd) S 1", "x (dockerd)" + fields, ")("} {
-		if got, err := plugin.ParseStat([]byte(stat)); err == nil {
-			t.Errorf("%q: got %v, want an error", stat, got)
-		}
-	}
-}

@@ -2,11 +2,11 @@ package stack
 
 import (
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/mooring-sh/mooring/internal/docker"
+	"github.com/mooring-sh/mooring/internal/process"
 )
 
 // lostWhy is why a container that Docker has lost is not ready.
@@ -44,26 +44,16 @@ func daemonPID(file string) int {
 	return pid
 }
 
-// begun returns when the process was started, in ticks since the kernel was (starttime of proc_pid_stat(5)); 0: there is no such process.
+// begun returns when the process was started, in ticks since the kernel was; 0: there is no such process.
 func begun(pid int) uint64 {
 	if pid <= 0 {
 		return 0
 	}
-	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	p, err := process.Find(pid)
 	if err != nil {
 		return 0
 	}
-	_, rest, _ := strings.Cut(string(text[strings.LastIndexByte(string(text), ')')+1:]), " ") // the name may have anything in it
-	const starttime = 22 - 3                                                                  // the first field of rest is the third of all
-	fields := strings.Fields(rest)
-	if len(fields) <= starttime {
-		return 0
-	}
-	at, err := strconv.ParseUint(fields[starttime], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return at
+	return p.Start
 }
 
 // isLost says whether Docker has lost the container.
