@@ -13,25 +13,29 @@ import (
 type random struct {
 	plan   failover.Schedule
 	booted map[string]bool
-	hosts  []string // that were killed
+	hosts  []string                 // that were killed
+	lasts  map[string]chan struct{} // by machine, and "" for vCenter: closed when its lasting fault has ended
 }
 
 func (r *random) setup(s *scene) {
 	say("the schedule:\n%s", r.plan)
-	r.booted = map[string]bool{}
+	r.booted, r.lasts = map[string]bool{}, map[string]chan struct{}{}
 	for _, w := range r.plan.Writers {
 		v := s.volume(w.Machine, w.Volume, w.FSType)
 		s.write(v, "always")
 	}
 }
 
-// fault lets each step come at its time. Steps that last end by themselves, beside the ones that follow.
+// fault lets each step come at its time. Steps that last end by themselves, beside those of others that follow: to one machine the next is done when the last has ended.
 func (r *random) fault(s *scene) {
 	begun := time.Now()
 	var lasting sync.WaitGroup
 	defer lasting.Wait()
 	for _, step := range r.plan.Steps {
 		s.pause(step.At - time.Since(begun))
+		if ended := r.lasts[step.Machine]; ended != nil {
+			<-ended
+		}
 		if step.Fault == failover.HostKilled || step.Fault == failover.MachineReset { // nothing can be done to one that HA is about to start
 			s.await(soon, step.Machine+" runs", func() bool { return s.on(step.Machine) && s.state(s.hostOf(step.Machine)) == "connected" })
 		}
@@ -51,7 +55,10 @@ func (r *random) strike(s *scene, step failover.Step, lasting *sync.WaitGroup) {
 			s.t.Errorf("%s: %v", step, err)
 			return
 		}
+		ended := make(chan struct{})
+		r.lasts[step.Machine] = ended
 		lasting.Go(func() {
+			defer close(ended)
 			s.pause(step.For)
 			if err := end(); err != nil {
 				s.t.Errorf("end of %s: %v", step, err)
