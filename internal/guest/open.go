@@ -172,7 +172,8 @@ func (o *opening) finish(ctx context.Context) (Opened, error) {
 	return opened, nil
 }
 
-// verify compares what is mounted with the volume: the device, and the filesystem's UUID where one was chosen.
+// verify compares what is mounted with the volume: the device, and the filesystem's UUID where one was chosen. It comes with every start of a container, so that a process is
+// started only to say what is wrong.
 func (o *opening) verify(ctx context.Context) error {
 	m, err := mountAt(o.dir)
 	if err != nil {
@@ -182,6 +183,9 @@ func (o *opening) verify(ctx context.Context) error {
 		return err
 	}
 	if o.vol.FSUUID == "" {
+		return nil
+	}
+	if same, err := hasUUID(o.dev, m.FSType, o.vol.FSUUID); err == nil && same {
 		return nil
 	}
 	c, err := o.Probe(ctx, o.dev)

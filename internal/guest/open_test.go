@@ -1,15 +1,19 @@
 package guest_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/internal/guest"
 )
 
 // A new volume is formatted once, keeps its data over unmount and mount, and Docker gets the directory data, empty of
@@ -63,6 +67,45 @@ func TestMountedVolumeIsReturnedAsItIs(t *testing.T) {
 	}
 	m.mustClose(t, d)
 	m.wantUnmounted(t, d) // once opened twice, closed once: nothing is stacked
+}
+
+// A volume is opened once for each container that starts, after a boot for all of them at once: what is on the disk is probed and checked before the mount, and then no more.
+func TestOpenStartsNoProcessForWhatIsMounted(t *testing.T) {
+	for fs, want := range map[mooring.FSType][]string{mooring.Ext4: {"blkid", "e2fsck"}, mooring.XFS: {"blkid"}} {
+		t.Run(string(fs), func(t *testing.T) {
+			m := newMachine(t)
+			d := m.newDisk(t, "db", fs)
+			m.mustOpen(t, d)
+			m.mustClose(t, d)
+			var log bytes.Buffer
+			m.Guest = guest.New(guest.Config{MountDir: m.mounts, ByID: m.byID, Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+			started := func() (names []string) {
+				for line := range strings.Lines(log.String()) {
+					if _, rest, ok := strings.Cut(line, "msg=command name="); ok {
+						name, _, _ := strings.Cut(rest, " ")
+						names = append(names, name)
+					}
+				}
+				log.Reset()
+				return names
+			}
+			m.mustOpen(t, d)
+			if got := started(); !slices.Equal(got, want) {
+				t.Errorf("opened: started %q, want %q", got, want)
+			}
+			m.mustOpen(t, d)
+			if got := started(); len(got) != 0 {
+				t.Errorf("opened when mounted: started %q, want nothing", got)
+			}
+			uuid := d.FSUUID
+			d.FSUUID = "ffffffff-ffff-4fff-bfff-ffffffffffff"
+			if _, _, err := m.open(t, d); !errors.Is(err, mooring.ErrCorrupt) || !strings.Contains(err.Error(), string(uuid)) {
+				t.Errorf("another filesystem than the volume's: got %v, want ErrCorrupt that names what is there", err)
+			}
+			d.FSUUID = uuid
+			m.mustClose(t, d)
+		})
+	}
 }
 
 var errSidecar = errors.New("the datastore is full")
