@@ -205,34 +205,34 @@ func (h *harness) close(t *testing.T) {
 }
 
 // ready returns a fleet of that kind.
-func (h *harness) ready(ctx context.Context, t testing.TB, k kind) *fleet {
-	t.Helper()
+func (h *harness) ready(ctx context.Context, tb testing.TB, k kind) *fleet {
+	tb.Helper()
 	if h.fleet != nil && h.fleet.kind == k {
 		return h.fleet
 	}
-	h.discard(t)
+	h.discard(tb)
 	begun := time.Now()
 	h.fleets++
 	dir := filepath.Join(h.artefacts, fmt.Sprintf("fleet%d", h.fleets))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	f, err := newFleet(ctx, k, os.Stderr, dir)
 	if err != nil {
-		t.Fatalf("make the lab: %v", err)
+		tb.Fatalf("make the lab: %v", err)
 	}
 	say("%s are ready after %s", k, time.Since(begun).Round(time.Second))
 	h.fleet = f
 	return f
 }
 
-func (h *harness) discard(t testing.TB) {
-	t.Helper()
+func (h *harness) discard(tb testing.TB) {
+	tb.Helper()
 	if h.fleet == nil {
 		return
 	}
 	if err := h.fleet.Close(); err != nil {
-		t.Errorf("close the lab: %v", err)
+		tb.Errorf("close the lab: %v", err)
 	}
 	_ = os.RemoveAll(filepath.Join(h.fleet.dir, "lab")) // disks that nobody will look at
 	h.fleet = nil
@@ -244,25 +244,26 @@ const (
 	stackLimit = 60 * time.Minute
 )
 
-func (h *harness) run(t testing.TB, c scenario) {
+func (h *harness) run(tb testing.TB, c scenario) {
+	tb.Helper()
 	limit := caseLimit
 	if c.kind.stacked() {
 		limit = stackLimit
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	ctx, cancel := context.WithTimeout(tb.Context(), limit)
 	defer cancel()
 	if c.kind == "" {
 		c.kind = trixie
 	}
-	s := &scene{fleet: h.ready(ctx, t, c.kind), t: t, ctx: ctx, prefix: c.name}
+	s := &scene{fleet: h.ready(ctx, tb, c.kind), t: tb, ctx: ctx, prefix: c.name}
 	defer func() {
-		if t.Failed() {
+		if tb.Failed() {
 			dir := filepath.Join(h.artefacts, c.name)
 			h.fleet.save(context.WithoutCancel(ctx), dir)
-			t.Logf("what helps to understand it is in %s", dir)
+			tb.Logf("what helps to understand it is in %s", dir)
 		}
-		if t.Failed() || s.spent {
-			h.discard(t)
+		if tb.Failed() || s.spent {
+			h.discard(tb)
 		}
 	}()
 	s.begin()
@@ -271,7 +272,7 @@ func (h *harness) run(t testing.TB, c scenario) {
 	c.fault(s)
 	c.expect(s)
 	s.check()
-	if !t.Failed() && !s.spent {
+	if !tb.Failed() && !s.spent {
 		s.clear()
 		for _, do := range s.after {
 			do()

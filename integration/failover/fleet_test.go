@@ -242,8 +242,8 @@ func (f *fleet) hostOf(vm string) string {
 }
 
 // extent returns the file on this machine that holds the volume's bytes.
-func (f *fleet) extent(t testing.TB, vol string) string {
-	t.Helper()
+func (f *fleet) extent(tb testing.TB, vol string) string {
+	tb.Helper()
 	var found string
 	err := filepath.WalkDir(f.dir, func(path string, _ os.DirEntry, err error) error {
 		if err == nil && filepath.Base(path) == vol+"-flat.vmdk" {
@@ -252,7 +252,7 @@ func (f *fleet) extent(t testing.TB, vol string) string {
 		return err
 	})
 	if err != nil || found == "" {
-		t.Fatalf("the extent of %s: got %q, %v", vol, found, err)
+		tb.Fatalf("the extent of %s: got %q, %v", vol, found, err)
 	}
 	return found
 }
