@@ -188,6 +188,10 @@ func (s *scene) tell(o failover.Stack) {
 		fmt.Fprintf(&b, " %s +%.0fs", p.Phase, p.From.Sub(zero).Seconds())
 	}
 	for _, v := range o.Report.Services {
+		if v.ReadyAt.IsZero() {
+			fmt.Fprintf(&b, "; %s not", v.Name)
+			continue
+		}
 		fmt.Fprintf(&b, "; %s +%.0fs (%d tries)", v.Name, v.ReadyAt.Sub(zero).Seconds(), v.Tries)
 	}
 	say("  %s:%s", o.Report.Origin, b.String())
