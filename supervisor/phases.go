@@ -69,7 +69,8 @@ func (s *step) well() bool {
 
 // waits returns what the phase waits for, each as a sentence without a full stop.
 func (s *step) waits(p Phase) []string {
-	if !s.known() && p != Attaching {
+	// Attaching passes where nothing was known before it: the limit of Fencing has been waited for then. A supervisor that was restarted in it has still to read the project.
+	if !s.known() && (p != Attaching || len(s.r.Services) > 0) {
 		return []string{s.unknown()}
 	}
 	switch p {
