@@ -54,6 +54,7 @@ type kind string
 const (
 	trixie   kind = "two machines with Debian 13"
 	bookworm kind = "one machine with Debian 12 and Docker 20.10"
+	wide     kind = "two machines with Debian 13 and two processors each" // for measurements: no Docker host has one
 
 	// Of these, the first machine has a stack that is built like Harbor's.
 	harbor    kind = "one machine with Debian 13 and a stack"
@@ -69,6 +70,8 @@ func (k kind) shape(o *cluster.Options) {
 	o.VMs = 2
 	switch k {
 	case trixie:
+	case wide:
+		o.CPUs = 2
 	case bookworm:
 		o.VMs, o.Suites = 1, []image.Suite{image.Bookworm}
 	case harbor:

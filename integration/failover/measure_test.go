@@ -60,7 +60,7 @@ func TestMeasureStart(t *testing.T) {
 	defer cancel()
 	h := &harness{artefacts: dir}
 	defer h.close(t)
-	s := &scene{fleet: h.ready(ctx, t, trixie), t: t, ctx: ctx, prefix: "measure", boots: map[string]string{}}
+	s := &scene{fleet: h.ready(ctx, t, wide), t: t, ctx: ctx, prefix: "measure", boots: map[string]string{}}
 	s.spread()
 	for vm, st := range map[string]start{one: local, two: vmdk} {
 		s.crew(vm, st.kind())
@@ -93,6 +93,8 @@ func TestMeasureStart(t *testing.T) {
 // crew makes the containers of one kind on the machine, with Mooring or without.
 func (s *scene) crew(vm, kind string) {
 	s.t.Helper()
+	// The plugin's configuration is the package's, without what the suite changes in it.
+	s.sh(vm, "sed -i '/^\\(linger\\|boot_linger\\|refresh\\|log_level\\): /d' /etc/mooring/mooring.yaml; systemctl restart mooring-plugin")
 	if kind == "local" {
 		const units = "mooring-supervisor.service mooring-plugin.socket mooring-plugin.service"
 		s.sh(vm, "systemctl stop "+units+"; systemctl mask "+units+" 2>&1; systemctl restart docker")
