@@ -1,12 +1,14 @@
 package plugin_test
 
 import (
+	"os"
 	"slices"
 	"testing"
 
 	"github.com/mooring-sh/mooring"
 	"github.com/mooring-sh/mooring/internal/guest"
 	"github.com/mooring-sh/mooring/internal/ledger"
+	"github.com/mooring-sh/mooring/internal/process"
 	"github.com/mooring-sh/mooring/plugin"
 )
 
@@ -116,5 +118,16 @@ func TestG12Settle(t *testing.T) {
 		if got := plugin.Settle(c.holders, dockerd(2), c.running); !slices.Equal(got, c.expected) {
 			t.Errorf("%s: got %v, want %v", name, got, c.expected)
 		}
+	}
+}
+
+// Other clients of the socket, such as curl, are nobody.
+func TestAProcessThatIsNoDockerdIsNobody(t *testing.T) {
+	p, err := process.Find(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plugin.Alive(ledger.Instance{PID: p.PID, Start: p.Start}) {
+		t.Errorf("%s counts as a dockerd that runs", p.Command)
 	}
 }
