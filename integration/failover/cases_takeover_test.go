@@ -183,7 +183,8 @@ func (s *scene) evenly(v *vol, since time.Time) {
 		}
 		longest, last = max(longest, a.At.Sub(last)), a.At
 	}
-	if s.t.Logf("%s stood still for %s at most", v.name, longest.Round(time.Millisecond)); longest > most {
+	s.t.Logf("%s stood still for %s at most", v.name, longest.Round(time.Millisecond))
+	if longest > most {
 		s.t.Errorf("%s stood still for %s, want at most %s", v.name, longest, most)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -114,14 +115,17 @@ func TestFailover(t *testing.T) {
 	}
 }
 
-// recorder keeps what a case finds wrong: of a run somewhere else, the last lines may be all that anybody sees.
+// recorder keeps what a case finds wrong: of a run somewhere else, the last lines may be all that anybody sees. Like the T behind it, it may be told by several at once.
 type recorder struct {
 	testing.TB
 	name     string
+	mu       sync.Mutex
 	findings *[]string
 }
 
 func (r *recorder) note(finding string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	*r.findings = append(*r.findings, fmt.Sprintf("%s, at %s: %.1000s", r.name, time.Now().Format("15:04:05"), finding))
 }
 

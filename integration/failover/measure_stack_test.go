@@ -53,7 +53,7 @@ func TestMeasureStack(t *testing.T) {
 	defer cancel()
 	h := &harness{artefacts: dir}
 	defer h.close(t)
-	s := &scene{fleet: h.ready(ctx, t, harbor), t: t, ctx: ctx, prefix: "measure"}
+	s := &scene{fleet: h.ready(ctx, t, harbor), t: t, ctx: ctx, prefix: "measure", boots: map[string]string{}}
 	s.must(s.VM(one).CopyIn(ctx, strings.NewReader(askScript), "/usr/local/sbin/answering", 0o755))
 	s.sh(one, `cat >/etc/systemd/system/answering.service <<'END'
 [Service]
@@ -100,18 +100,17 @@ func sideName(ours bool) string {
 // side brings the machine's stack up on Mooring's volumes, or on local ones with Mooring's units masked.
 func (s *scene) side(ours bool) {
 	s.t.Helper()
-	const units = "mooring-supervisor.service mooring-plugin.socket mooring-plugin.service"
 	if ours {
 		if s.sh(one, "test ! -e "+plainDir+" || echo plain") == "" {
 			return // as the fleet was made
 		}
-		s.sh(one, "cd "+plainDir+" && "+s.compose()+" down 2>&1; systemctl unmask "+units+" 2>&1; systemctl start mooring-plugin.socket mooring-plugin.service; systemctl restart docker")
+		s.sh(one, "cd "+plainDir+" && "+s.compose()+" down 2>&1; systemctl unmask "+mooringUnits+" 2>&1; systemctl start mooring-plugin.socket mooring-plugin.service; systemctl restart docker")
 		s.dockerUp(one)
 		s.sh(one, "cd "+stackDir+" && "+s.compose()+" up -d 2>&1; systemctl start mooring-supervisor")
 		s.stackIs("the stack is well", stackView.well)
 		return
 	}
-	s.sh(one, "cd "+stackDir+" && systemctl stop mooring-supervisor && "+s.compose()+" down 2>&1; systemctl stop "+units+"; systemctl mask "+units+" 2>&1; systemctl restart docker")
+	s.sh(one, "cd "+stackDir+" && systemctl stop mooring-supervisor && "+s.compose()+" down 2>&1; systemctl stop "+mooringUnits+"; systemctl mask "+mooringUnits+" 2>&1; systemctl restart docker")
 	s.dockerUp(one)
 	s.sh(one, pusherBinary+" project --registry-volume plain1 --database-volume plain2 --job-logs-volume plain3 "+plainDir+`
 for v in plain1 plain2 plain3; do docker volume create $v >/dev/null; done
@@ -138,14 +137,8 @@ func (s *scene) notRunning() string {
 // startStack kills the host and times the start of the machine. A stack that has not come back is brought up as people do, for the next start.
 func (s *scene) startStack(ours bool) stackStart {
 	s.t.Helper()
-	s.pause(10 * time.Second) // what dockerd has still to write down
-	s.boots = map[string]string{one: s.VM(one).Boot()}
-	s.sh(one, "sync")
 	s.override(one, true) // power-on is when we say so, and not a detection later
-	host := s.hostOf(one)
-	s.must(s.KillHost(host))
-	s.must(s.StartHost(host))
-	s.await(soon, "the machine is off", func() bool { return !s.on(one) })
+	s.cut(one)
 	s.witness.Forget()
 	began := time.Now()
 	s.must(s.PowerOn(one))

@@ -32,6 +32,14 @@ func (s start) kind() string {
 	return "vmdk"
 }
 
+// machine returns the one that has them.
+func (s start) machine() string {
+	if s == local {
+		return one
+	}
+	return two
+}
+
 // times are what one start took, since the machine was powered on.
 type times struct {
 	plugin, containers time.Duration
@@ -62,9 +70,9 @@ func TestMeasureStart(t *testing.T) {
 	defer h.close(t)
 	s := &scene{fleet: h.ready(ctx, t, wide), t: t, ctx: ctx, prefix: "measure", boots: map[string]string{}}
 	s.spread()
-	for vm, st := range map[string]start{one: local, two: vmdk} {
-		s.crew(vm, st.kind())
-		s.override(vm, true) // power-on is when we say so, and not a detection later
+	for _, st := range []start{local, vmdk} {
+		s.crew(st)
+		s.override(st.machine(), true) // power-on is when we say so, and not a detection later
 	}
 	s.cut(one)
 	s.cut(two)
@@ -90,15 +98,18 @@ func TestMeasureStart(t *testing.T) {
 	}
 }
 
-// crew makes the containers of one kind on the machine, with Mooring or without.
-func (s *scene) crew(vm, kind string) {
+// mooringUnits are the packages' units: masked, they leave a machine without Mooring.
+const mooringUnits = "mooring-supervisor.service mooring-plugin.socket mooring-plugin.service"
+
+// crew makes the containers of one side on its machine, with Mooring or without. The plugin's configuration is the package's, without what the suite changes in it.
+func (s *scene) crew(st start) {
 	s.t.Helper()
-	// The plugin's configuration is the package's, without what the suite changes in it.
-	s.sh(vm, "sed -i '/^\\(linger\\|boot_linger\\|refresh\\|log_level\\): /d' /etc/mooring/mooring.yaml; systemctl restart mooring-plugin")
-	if kind == "local" {
-		const units = "mooring-supervisor.service mooring-plugin.socket mooring-plugin.service"
-		s.sh(vm, "systemctl stop "+units+"; systemctl mask "+units+" 2>&1; systemctl restart docker")
+	kind, vm := st.kind(), st.machine()
+	if st == local {
+		s.sh(vm, "systemctl stop "+mooringUnits+"; systemctl mask "+mooringUnits+" 2>&1; systemctl restart docker")
 		s.dockerUp(vm)
+	} else {
+		s.sh(vm, "sed -i '/^\\(linger\\|boot_linger\\|refresh\\|log_level\\): /d' /etc/mooring/mooring.yaml; systemctl restart mooring-plugin")
 	}
 	var script strings.Builder
 	for i := range crew {
@@ -126,10 +137,7 @@ func (s *scene) cut(vm string) {
 // measure times the start of the machine that has those containers, and cuts its power again.
 func (s *scene) measure(st start) times {
 	s.t.Helper()
-	kind, vm := st.kind(), one
-	if st != local {
-		vm = two
-	}
+	kind, vm := st.kind(), st.machine()
 	if st == unheard {
 		s.Hang()
 	}
