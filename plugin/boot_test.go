@@ -86,6 +86,29 @@ func TestG8DisksThatAppearLate(t *testing.T) {
 	}
 }
 
+// G8: nor is a disk that nobody holds, and that is late too, sent away before Docker had time to want it.
+func TestG8UnheldDisksThatAppearLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		r := newRig(t, newWorld(), dir)
+		r.create(t, "db")
+		r = r.reboot(t, dir)
+		r.start(t)
+		stop := r.run(t)
+		r.world.set(func() { r.world.disks["db"].attached = true })
+		pass(10 * time.Minute)
+		if d := r.world.disk("db"); !d.attached {
+			t.Error("detached before Docker's API answered")
+		}
+		r.Seen(t.Context(), dockerd(2))
+		pass(3 * time.Minute)
+		if d := r.world.disk("db"); d.attached {
+			t.Error("still attached three minutes after Docker's API answered, and nobody wants it")
+		}
+		stop()
+	})
+}
+
 // G8, G14: a check that takes longer than five minutes keeps nobody from the other volumes, and its own volume's Mount joins it.
 func TestG8ServesAfterFiveMinutesOfChecking(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

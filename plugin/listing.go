@@ -86,7 +86,8 @@ func (d *Driver) refreshLoop(ctx context.Context) {
 	}
 }
 
-// idleUnheld starts the clock of disks that are attached though nobody holds them: a task that outlived the plugin that began it, say.
+// idleUnheld starts the clock of disks that are attached though nobody holds them: a task that outlived the plugin that began it, say, or a link that udev
+// made late in a boot, of a disk that Docker may still be about to want.
 func (d *Driver) idleUnheld() {
 	present, err := d.Devices.Present()
 	if err != nil {
@@ -94,7 +95,7 @@ func (d *Driver) idleUnheld() {
 	}
 	for _, rec := range d.Ledger.All() {
 		if len(rec.Holders) == 0 && slices.Contains(present, rec.Volume.Disk) {
-			d.setIdle(rec.Volume.Name, false)
+			d.setIdle(rec.Volume.Name, d.Ledger.VM().Boot != d.Boot)
 		}
 	}
 }
