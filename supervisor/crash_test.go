@@ -37,10 +37,10 @@ func harbor(t *testing.T, happens ...string) *play {
 	return p
 }
 
-// proof is what is known of the images, for comparison.
-func (p *play) proof() string {
+// verdict is what the recovery came to, for comparison.
+func (p *play) verdict() string {
 	i := p.recovery.Images
-	return fmt.Sprintf("images %s: %d damaged, tags %q, late %t", i.State, i.Damage.Images, i.Verdict.Tags, i.Late)
+	return fmt.Sprintf("damaged %t; images %s: %d damaged, tags %q, late %t", p.damaged, i.State, i.Damage.Images, i.Verdict.Tags, i.Late)
 }
 
 func mishaps() map[string][]string {
@@ -58,6 +58,7 @@ func mishaps() map[string][]string {
 		"lost images":        {"images takes 3s", "images missing a:1: gone", "images missing b:2: gone"},
 		"unreadable images":  {"images breaks 2", "images takes 2s"},
 		"late images":        {"images takes 11m"},
+		"a slow answer":      {"service postgresql answers=6s"},
 		"unknown tags":       {"images silent relation does not exist"},
 	}
 }
@@ -75,7 +76,7 @@ func TestKilledAtAnyPointItEndsTheSame(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			whole := harbor(t, happens...)
 			end(whole)
-			want := fmt.Sprintf("%s, told %d\n%s\n%s", whole.phase, whole.told, whole.standing(), whole.proof())
+			want := fmt.Sprintf("%s, told %d\n%s\n%s", whole.phase, whole.told, whole.standing(), whole.verdict())
 			if whole.phase != supervisor.Settled && whole.phase != supervisor.Failed {
 				t.Fatalf("without a kill: %s", want)
 			}
@@ -90,7 +91,7 @@ func TestKilledAtAnyPointItEndsTheSame(t *testing.T) {
 						return lives
 					}
 					end(p)
-					got := fmt.Sprintf("%s, told %d\n%s\n%s", p.phase, min(p.told, 1), p.standing(), p.proof()) // told twice is better than not at all
+					got := fmt.Sprintf("%s, told %d\n%s\n%s", p.phase, min(p.told, 1), p.standing(), p.verdict()) // told twice is better than not at all
 					if got != want {
 						t.Fatalf("killed in step %d, at point %d: got %s\nwant %s\n%s", at, d, got, want, strings.Join(p.lines, "\n"))
 					}
@@ -124,8 +125,8 @@ func TestKilledAgainAndAgainItEndsTheSame(t *testing.T) {
 			return death(rapid.IntRange(int(lives), int(afterActing)).Draw(r, "death"))
 		}
 		end(p)
-		if p.phase != whole.phase || p.standing() != whole.standing() || p.proof() != whole.proof() {
-			r.Fatalf("got %s\n%s\n%s\nwant %s\n%s\n%s", p.phase, p.standing(), p.proof(), whole.phase, whole.standing(), whole.proof())
+		if p.phase != whole.phase || p.standing() != whole.standing() || p.verdict() != whole.verdict() {
+			r.Fatalf("got %s\n%s\n%s\nwant %s\n%s\n%s", p.phase, p.standing(), p.verdict(), whole.phase, whole.standing(), whole.verdict())
 		}
 	})
 }

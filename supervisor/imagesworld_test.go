@@ -148,8 +148,9 @@ func (w *world) under() (list []supervisor.Action) {
 	return list
 }
 
-// forget is the end of the supervisor that the images were proved by: what it knew is gone, but for what it had written down.
+// forget is the end of the supervisor: what it knew of services and images is gone, but for what it had written down.
 func (w *world) forget() {
+	w.asks = w.now
 	i := &w.images
 	i.running = nil
 	i.state = supervisor.ImagesState{Rehashed: i.state.Rehashed}

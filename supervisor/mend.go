@@ -57,7 +57,7 @@ func down(v Service) bool {
 
 // fell says that a service was ready since it was started, and has not been for a while. The door is not to blame while something behind it is not ready.
 func (s *step) fell(v Service, t *Track) bool {
-	return s.r.Phase.final() && v.State == Running && v.Ready == mooring.No &&
+	return s.r.Phase.final() && v.State == Running && v.Ready == mooring.No && !t.Ready &&
 		!t.Run.IsZero() && t.Run.Equal(v.StartedAt) && s.o.Now.Sub(t.Down) >= unwell &&
 		!(v.Entry && s.anyBehind(v, unready))
 }

@@ -31,7 +31,7 @@ func anyService(r *rapid.T, i int, now time.Time) supervisor.Service {
 		State: rapid.SampledFrom([]supervisor.ContainerState{
 			supervisor.Missing, supervisor.Created, supervisor.Running, supervisor.Restarting, supervisor.Exited, supervisor.Paused, supervisor.Dead,
 		}).Draw(r, "state"),
-		Ready: fact().Draw(r, "ready"), Stopped: fact().Draw(r, "stopped"),
+		Ready: fact().Draw(r, "ready"), Stopped: fact().Draw(r, "stopped"), Asking: rapid.Bool().Draw(r, "asking"),
 		StartedAt: now.Add(-time.Duration(rapid.IntRange(0, 300).Draw(r, "age")) * time.Second),
 	}
 	if rapid.Bool().Draw(r, "dirs") {

@@ -100,6 +100,8 @@ type Service struct {
 	// ready. Unknown: there is nothing to ask by; then it counts as ready once it has run for some seconds.
 	Ready    mooring.Fact
 	ReadyWhy string // why it is not ready
+	// Asking: nobody can tell yet. The supervisor or the container has just started, and the first question has no answer. Ready is No until then.
+	Asking bool
 	// Stopped: Yes when a person was seen to stop, pause or remove it, which the end of dockerd itself does not look like; No when it was seen to end otherwise.
 	// Unknown where nobody looked: then what the journal says of it stands.
 	Stopped mooring.Fact

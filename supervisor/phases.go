@@ -140,7 +140,12 @@ func (s *step) waitsForDoors() []string {
 		if s.awaits != "" && down(v) {
 			continue // its turn has not come
 		}
-		if t := s.track(v.Name); (v.Entry || s.beyond[v.Name] && !t.GaveUp) && s.wanted(v) && !t.Ready {
+		t := s.track(v.Name)
+		switch {
+		case !s.wanted(v):
+		case v.Asking && !t.GaveUp: // whatever an earlier supervisor found: what is settled was seen to be so
+			waits = append(waits, sentence("service "+string(v.Name)+": "+v.ReadyWhy, cureOf(v)))
+		case (v.Entry || s.beyond[v.Name] && !t.GaveUp) && !t.Ready:
 			waits = append(waits, sentence(s.why(v), cureOf(v)))
 		}
 	}

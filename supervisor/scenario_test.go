@@ -38,6 +38,7 @@ type play struct {
 	asked    string // heal, up
 	was      map[string]bool
 	phase    supervisor.Phase
+	damaged  bool // when it settled
 	lines    []string
 	// cut is where the supervisor is killed in each of its steps from the given one on, once: see crash_test.go.
 	cut   func(step int) death
@@ -146,7 +147,7 @@ func (p *play) tellChanges(r supervisor.Recovery) {
 			}
 		}
 		p.say("-- %s --", r.Phase)
-		p.phase = r.Phase
+		p.phase, p.damaged = r.Phase, supervisor.ReportOf(r, p.images.state).Damaged
 	}
 	now := map[string]bool{}
 	note := func(line string) {
@@ -287,17 +288,18 @@ func (p *play) begin(clean mooring.Fact) {
 	}
 	p.begun, p.was, p.phase, p.images.compared = p.now, map[string]bool{}, "", false
 	p.kill()
+	p.asks = time.Time{} // what was running has ended
 }
 
 func (p *play) addService(words []string) {
-	s := &service{takes: 3 * time.Second, always: true, Service: supervisor.Service{Name: supervisor.ServiceName(words[0]), State: supervisor.Missing}}
+	s := &service{takes: 3 * time.Second, answers: time.Second, always: true, Service: supervisor.Service{Name: supervisor.ServiceName(words[0]), State: supervisor.Missing}}
 	for _, word := range words[1:] {
 		p.attribute(s, word)
 	}
 	p.services = append(p.services, s)
 }
 
-// attribute sets what a service is like: after=a,b needs=v entry cache logs=x takes=5s crashes=3 dies=3 restart=no hung well refuses=why
+// attribute sets what a service is like: after=a,b needs=v entry cache logs=x takes=5s answers=9s crashes=3 dies=3 restart=no hung well refuses=why
 // dir=/x unmounted=/x unwritable=/x fatal=x.
 func (p *play) attribute(s *service, word string) {
 	key, value, _ := strings.Cut(word, "=")
@@ -326,6 +328,8 @@ func (p *play) attribute(s *service, word string) {
 		}
 	case "takes":
 		s.takes, err = time.ParseDuration(value)
+	case "answers":
+		s.answers, err = time.ParseDuration(value)
 	case "crashes":
 		s.crashes, err = strconv.Atoi(value)
 	case "dies":

@@ -206,6 +206,9 @@ func (s *step) followOne(v Service, t *Track) {
 	case v.Stopped == mooring.No:
 		t.Stopped = false
 	}
+	if v.Asking && t.Ready && t.Run.Equal(v.StartedAt) {
+		return // it is as the supervisor before this one found it, until it answers
+	}
 	if t.Ready = s.up(v); !t.Ready {
 		t.Up = time.Time{}
 		if t.Down.IsZero() {

@@ -20,11 +20,12 @@ type world struct {
 	docker   supervisor.Reach
 	plugin   supervisor.Reach
 	project  supervisor.Reach
-	stale    string // why the doors answer wrong; empty: right
-	stubborn int    // reloads that do not help
-	hopeless bool   // not even a restart helps
-	deaf     bool   // nobody can be told
-	labels   bool   // while the project cannot be read, the containers tell which services there are
+	stale    string    // why the doors answer wrong; empty: right
+	stubborn int       // reloads that do not help
+	hopeless bool      // not even a restart helps
+	deaf     bool      // nobody can be told
+	asks     time.Time // since when this supervisor asks the services
+	labels   bool      // while the project cannot be read, the containers tell which services there are
 	told     int
 	images   images
 	trace    func(format string, args ...any)
@@ -34,6 +35,7 @@ type world struct {
 type service struct {
 	supervisor.Service
 
+	answers time.Duration // that its answer takes to a supervisor which has just started
 	takes   time.Duration // from the start of its container until it is ready
 	crashes int           // so often it ends before it is ready, and Docker starts it again
 	dies    int           // so often it ends before it is ready, and nobody starts it again
@@ -150,6 +152,9 @@ func (w *world) seen() supervisor.Observation {
 	for _, s := range w.services {
 		v := s.Service
 		v.Ready = mooring.FactOf(w.ready(s))
+		if s.State == supervisor.Running && w.now.Sub(w.asks) < s.answers {
+			v.Ready, v.Asking, v.ReadyWhy = mooring.No, true, "it has not answered yet"
+		}
 		v.Stopped = mooring.Unknown
 		if !w.project.OK() {
 			v.After, v.Entry, v.Cache = nil, false, false

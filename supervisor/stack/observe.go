@@ -111,6 +111,7 @@ func (v view) service(name supervisor.ServiceName) supervisor.Service {
 		s.Restarts, s.StartedAt = worst.Restarts, worst.Started
 	}
 	s.Ready, s.ReadyWhy = v.readiness(name, worst)
+	s.Asking = s.ReadyWhy == unansweredWhy
 	return s
 }
 
@@ -199,7 +200,7 @@ func (v view) readiness(name supervisor.ServiceName, c *docker.Container) (moori
 		return r.fact, r.why
 	}
 	if asks(v.profile.Services[name], *c) {
-		return mooring.No, "it has not answered yet"
+		return mooring.No, unansweredWhy
 	}
 	return mooring.Unknown, ""
 }

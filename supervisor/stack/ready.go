@@ -40,6 +40,9 @@ type readiness struct {
 	unended string // Docker's ID of a question's command that had not ended within its limit
 }
 
+// unansweredWhy is why a service is not ready that was not heard yet.
+const unansweredWhy = "it has not answered yet"
+
 // asks reports whether there is something to ask the service by.
 func asks(i Instruction, c docker.Container) bool { return i.Ready != nil || len(c.Check) > 0 }
 
