@@ -27,10 +27,11 @@ const (
 	forgotten = 5 * time.Second
 )
 
-// dirKey is a directory, and who writes there.
+// dirKey is a directory, who writes there, and the mount point that it is to lie on; empty: it may lie anywhere.
 type dirKey struct {
 	path string
 	uid  int
+	on   string
 }
 
 // probed is the last try to write.
@@ -87,12 +88,17 @@ func (s *Stack) dirs(v view, name supervisor.ServiceName, mounted map[string]boo
 	for _, m := range v.mounts(name) {
 		m.Source = cmp.Or(m.Source, v.volumes[m.Volume].mountpoint)
 		ours := m.Volume != "" && cmp.Or(m.Driver, v.volumes[m.Volume].driver) == mooring.DriverName
-		top := s.mustBeMounted(m.Source)
-		if m.ReadOnly || m.Source == "" || ours && !mounted[m.Source] && !mounted[filepath.Dir(m.Source)] {
+		on := s.mustBeMounted(m.Source)
+		if ours {
+			if on = m.Source; !mounted[on] {
+				on = filepath.Dir(on)
+			}
+		}
+		if m.ReadOnly || m.Source == "" || ours && !mounted[on] {
 			continue
 		}
-		for _, w := range writers(m, v.profile.Services[name].Writes, v.user(name), top != "") {
-			d := s.dir(w, top, mounted, ours)
+		for _, w := range writers(m, v.profile.Services[name].Writes, v.user(name), on != "" && !ours) {
+			d := s.dir(w, on, mounted)
 			if !slices.ContainsFunc(dirs, func(o supervisor.Dir) bool { return o.Path == d.Path && o.UID == d.UID }) {
 				dirs = append(dirs, d)
 			}
@@ -101,19 +107,19 @@ func (s *Stack) dirs(v view, name supervisor.ServiceName, mounted map[string]boo
 	return dirs
 }
 
-// dir returns the state of one directory, of which top has to be mounted if it is not empty.
-func (s *Stack) dir(w writer, top string, mounted map[string]bool, ours bool) supervisor.Dir {
+// dir returns the state of one directory, which has to lie on that mount point if it is not empty.
+func (s *Stack) dir(w writer, on string, mounted map[string]bool) supervisor.Dir {
 	d := supervisor.Dir{Path: w.path, UID: w.uid}
-	if top != "" && !mounted[top] {
-		d.Mounted, d.Why = mooring.No, "nothing is mounted on "+top
-		d.Cure = "mount what belongs there (findmnt " + top + "; mount " + top + ")"
+	if on != "" && !mounted[on] {
+		d.Mounted, d.Why = mooring.No, "nothing is mounted on "+on
+		d.Cure = "mount what belongs there (findmnt " + on + "; mount " + on + ")"
 		return d
 	}
-	if top != "" || ours {
+	if on != "" {
 		d.Mounted = mooring.Yes
 	}
 	if w.known {
-		p := s.lastTry(dirKey{w.path, w.uid})
+		p := s.lastTry(dirKey{w.path, w.uid, on})
 		d.Writable, d.Why, d.Cure = p.Writable, p.Why, p.Cure
 	}
 	return d
@@ -214,7 +220,7 @@ func (s *Stack) probeAll(ctx context.Context, all *sync.WaitGroup) {
 		p.busy = true
 		s.probes[key] = p
 		all.Go(func() {
-			result := s.prober.try(ctx, key.path, key.uid, key.uid)
+			result := s.tryOn(ctx, key)
 			s.mu.Lock()
 			changed := s.probes[key].Writable != result.Writable
 			s.probes[key] = probed{probe: result, at: time.Now(), wanted: s.probes[key].wanted}
@@ -224,6 +230,19 @@ func (s *Stack) probeAll(ctx context.Context, all *sync.WaitGroup) {
 			}
 		})
 	}
+}
+
+// tryOn tries to write. What a try came to during which the volume was unmounted, as it is when its last container ends, says nothing.
+func (s *Stack) tryOn(ctx context.Context, key dirKey) probe {
+	if key.on == "" {
+		return s.prober.try(ctx, key.path, key.uid, key.uid)
+	}
+	before := mountOn(key.on)
+	result := s.prober.try(ctx, key.path, key.uid, key.uid)
+	if result.Writable == mooring.No && (before == 0 || mountOn(key.on) != before) {
+		return probe{}
+	}
+	return result
 }
 
 // restless reports whether a container is down; the caller holds the mutex.

@@ -27,6 +27,15 @@ func mountpoints() (map[string]bool, error) {
 	return dirs, nil
 }
 
+// mountOn returns the kernel's ID of what is mounted on the directory; 0: nothing.
+func mountOn(dir string) int {
+	found, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
+	if err != nil || len(found) == 0 {
+		return 0
+	}
+	return found[0].ID
+}
+
 // within reports whether path is dir or lies below it.
 func within(path, dir string) bool {
 	path, dir = filepath.Clean(path), filepath.Clean(dir)

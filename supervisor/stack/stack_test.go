@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -153,9 +154,13 @@ func TestReadinessIsAskedByTheHealthCheck(t *testing.T) {
 	}
 	e.add(container{ID: "a", Service: "a", State: "running", Health: "starting", Check: []string{"CMD-SHELL", "curl :80"}})
 	s := newStack(t, e, stack.Config{})
+	if exit := <-answers; true { // none, for a moment
+		eventually(t, "it is asked", func() bool { got := observe(t, s)["a"]; return got.Asking && got.Ready == mooring.No })
+		answers <- exit
+	}
 	eventually(t, "it is not ready", func() bool {
 		got := observe(t, s)["a"]
-		return got.Ready == mooring.No && strings.Contains(got.ReadyWhy, "exit code 1")
+		return got.Ready == mooring.No && !got.Asking && strings.Contains(got.ReadyWhy, "exit code 1")
 	})
 	<-answers
 	answers <- 0
@@ -434,6 +439,35 @@ func TestVolumesAndDirectories(t *testing.T) {
 	if _, err := stack.New(stack.Config{Files: stack.Files{Dir: "/x"}, MustBeMounted: []string{"data"}}, nil); !errors.Is(err, mooring.ErrInvalid) {
 		t.Errorf("a relative directory: got %v, want ErrInvalid", err)
 	}
+}
+
+// A volume is unmounted whenever its last container ends, perhaps in the middle of a try to write there: what that came to says nothing of the volume, and must not keep its
+// service down when it is mounted again.
+func TestATryToWriteWhereNothingIsMountedAnyMore(t *testing.T) {
+	needRoot(t)
+	e := newFakeEngine(t)
+	data, ended := t.TempDir(), filepath.Join(t.TempDir(), "ended")
+	mount(t, data, 0, "mode=777")
+	script := filepath.Join(t.TempDir(), "probe")
+	text := "#!/bin/sh\necho begun\n[ ! -e " + ended + " ] || exit 0\numount -l " + data + "\n>" + ended + "\nexit " + strconv.Itoa(int(syscall.ENOENT)) + "\n"
+	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	e.add(container{ID: "a", Service: "a", State: "exited", User: "0", Mounts: []docker.Mount{{Type: "volume", Volume: "v", Driver: "vmdk", Source: data, Target: "/data"}}})
+	s := newStack(t, e, stack.Config{Probe: []string{script}})
+	eventually(t, "it is unmounted", func() bool {
+		got := observe(t, s)["a"]
+		_, err := os.Stat(ended)
+		return err == nil && len(got.Dirs) == 0
+	})
+	mount(t, data, 0, "mode=777")
+	eventually(t, "it can be written", func() bool {
+		got := observe(t, s)["a"]
+		if got.Dirs[0].Writable == mooring.No {
+			t.Fatalf("got %+v, want no word of the mount that is gone", got.Dirs[0])
+		}
+		return got.Dirs[0].Writable == mooring.Yes
+	})
 }
 
 // dockerd must not open the doors. That it does is told, and put right in the override file and in the container; the main file is never touched.
