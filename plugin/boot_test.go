@@ -137,6 +137,44 @@ func TestG8ServesAfterFiveMinutesOfChecking(t *testing.T) {
 	})
 }
 
+// G5: a disk whose filesystem a person has to repair stays attached, though nobody holds it: the cure names its device. Once it was mounted it goes as any other does.
+func TestG5ADamagedVolumeStaysAttachedForItsRepair(t *testing.T) {
+	for _, held := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			dir := t.TempDir()
+			r := newRig(t, newWorld(), dir)
+			r.create(t, "db")
+			r.mount(t, "db", "c1", dockerd(1))
+			if !held {
+				r.unmount(t, "db")
+			}
+			r = r.reboot(t, dir)
+			r.world.set(func() { r.world.openErr["db"] = mooring.ErrCorrupt })
+			r.start(t)
+			stop := r.run(t)
+			r.Seen(t.Context(), dockerd(2))
+			if _, err := r.Mount(t.Context(), "db", "c1", dockerd(2)); err == nil {
+				t.Fatal("a damaged volume was mounted")
+			}
+			pass(time.Hour)
+			if d := r.world.disk("db"); !d.attached {
+				t.Errorf("held before: %t: detached, so that nobody can repair it", held)
+			}
+			if got := r.conditions(t); !slices.Equal(got, []string{"not-mounted"}) {
+				t.Errorf("held before: %t: conditions %v, want not-mounted", held, got)
+			}
+			r.world.set(func() { delete(r.world.openErr, "db") })
+			r.mount(t, "db", "c1", dockerd(2))
+			r.unmount(t, "db")
+			pass(time.Minute)
+			if d := r.world.disk("db"); d.attached || len(r.conditions(t)) > 0 {
+				t.Errorf("held before: %t: repaired and let go: attached %t, conditions %v", held, d.attached, r.conditions(t))
+			}
+			stop()
+		})
+	}
+}
+
 // G20: a boot is told in one line for each volume and step, and a plugin that is killed and started again tells nothing twice.
 func TestG20WhatHappenedIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -131,7 +131,7 @@ func (d *Driver) failedErrand(name mooring.Name, newBoot bool, err error) {
 		delete(d.errands, name)
 	}
 	d.mu.Unlock()
-	otherwise := "Follow what the message says, then start its containers again"
+	otherwise := followMessage
 	if again {
 		otherwise = "Mooring tries again by itself; containers that could not start meanwhile are to be started by hand"
 	}

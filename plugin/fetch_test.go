@@ -259,7 +259,8 @@ func TestG17DiskThatAnOldLedgerLacks(t *testing.T) {
 		r.world.set(func() { r.world.disks["lacking"].attached = true })
 		r.start(t)
 		stop := r.run(t)
-		pass(2 * time.Minute)
+		r.Seen(t.Context(), dockerd(1))
+		pass(3 * time.Minute)
 		if d := r.world.disk("lacking"); d.attached {
 			t.Error("it stays attached, and nobody holds it")
 		}

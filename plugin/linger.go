@@ -37,13 +37,13 @@ func (d *Driver) setBusy(name mooring.Name) {
 	d.conditions.clear(condBusy, name)
 }
 
-// due returns the volumes that have lingered long enough.
+// due returns the volumes that have lingered long enough. One that a person has to repair stays attached until it can be mounted, or the cure would name a device that is gone.
 func (d *Driver) due(now time.Time, all bool) map[mooring.Name]idleSince {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	due := make(map[mooring.Name]idleSince)
 	for name, since := range d.idle {
-		if all || (now.Sub(since.at) >= d.Linger && (!since.boot || d.settled)) {
+		if all || (now.Sub(since.at) >= d.Linger && (!since.boot || d.settled) && !d.conditions.wantsPerson(name)) {
 			due[name] = since
 		}
 	}

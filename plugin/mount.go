@@ -24,6 +24,9 @@ func (d *Driver) Mount(ctx context.Context, name mooring.Name, id mooring.MountI
 		if err != nil {
 			d.doubt(name)          // an unmount may follow, with the ID of a container that runs
 			d.setIdle(name, false) // perhaps attached by now
+			if errors.Is(err, mooring.ErrCorrupt) && d.Mountpoint(rec) == "" {
+				d.setUnmounted(name, err, false, followMessage)
+			}
 			return err
 		}
 		rec.Own = true
@@ -46,6 +49,9 @@ func (d *Driver) Mount(ctx context.Context, name mooring.Name, id mooring.MountI
 	})
 	return dir, err
 }
+
+// followMessage is the cure of what has none of its own.
+const followMessage = "Follow what the message says, then start its containers again"
 
 // setUnmounted reports a volume that cannot be mounted, with the error's own cure or another. Retried: it is tried again by itself.
 func (d *Driver) setUnmounted(name mooring.Name, err error, retried bool, otherwise string) {

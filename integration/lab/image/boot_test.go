@@ -80,6 +80,7 @@ func TestImageBootsToDocker(t *testing.T) {
 				`docker run --rm registry:lab registry --version`,
 				`docker-compose version`,
 				`mkfs.xfs -V; mkfs.ext4 -V 2>&1; dpkg --audit && echo dpkg=$((40+2))`,
+				`echo processors=$(nproc)`,
 				`echo eth1=$(ip -color=never -4 -o address show eth1)`,
 				`echo link=$(basename $(readlink /dev/disk/by-id/wwn-0x6000c29012345678abcdef0123456789))`,
 				`echo state=$(systemctl is-system-running --wait); systemctl --failed --no-legend; systemd-analyze --no-pager; systemd-analyze --no-pager blame | head -20`,
@@ -91,7 +92,7 @@ func TestImageBootsToDocker(t *testing.T) {
 			t.Log(said)
 			for _, want := range []string{
 				"engine=" + docker, "driver=overlay2 cgroups=2 images=2", "container=42", "(?i)registry.* v?2\\.8", "(?i)compose version", "mkfs.xfs version",
-				"mke2fs 1", "dpkg=42", `eth1=.*inet 10\.77\.0\.9/24`, "link=sda", "state=running",
+				"mke2fs 1", "dpkg=42", "processors=2", `eth1=.*inet 10\.77\.0\.9/24`, "link=sda", "state=running",
 			} {
 				if !regexp.MustCompile(want).MatchString(said) {
 					t.Errorf("the guest has not said %q", want)
@@ -110,7 +111,7 @@ func boot(ctx context.Context, t *testing.T, img image.Image) *console {
 	}
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
 		"-no-user-config", "-nodefaults", "-display", "none", "-machine", image.MachineType, "-accel", "tcg,thread=multi", "-cpu", image.CPU,
-		"-smp", "2", "-m", "1024", "-kernel", img.Kernel, "-initrd", img.Initrd, "-append", img.Append+" mooring.name=docker9 mooring.ip=10.77.0.9",
+		"-smp", "2", "-m", "1024", "-kernel", img.Kernel, "-initrd", img.Initrd, "-append", img.Append+" maxcpus=1 mooring.name=docker9 mooring.ip=10.77.0.9",
 		"-chardev", "stdio,id=console", "-serial", "chardev:console",
 		"-drive", "if=none,id=root,format=raw,snapshot=on,file="+img.Root, "-device", "virtio-blk-pci,drive=root",
 		"-netdev", "user,id=vcenter,restrict=on", "-device", "virtio-net-pci,netdev=vcenter,romfile=",

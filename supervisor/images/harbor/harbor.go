@@ -10,6 +10,7 @@ package harbor
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os/exec"
@@ -129,8 +130,9 @@ func (d Database) ask(ctx context.Context, out io.Writer, queries ...string) err
 	for _, q := range queries {
 		argv = append(argv, "--command=COPY ("+q+") TO STDOUT")
 	}
-	if err := d.Run.Run(ctx, append(argv, "--command=COMMIT"), out); err != nil {
-		return fmt.Errorf("%w: %w", err, mooring.ErrUnavailable)
+	err := d.Run.Run(ctx, append(argv, "--command=COMMIT"), out)
+	if err == nil || errors.Is(err, mooring.ErrUnavailable) {
+		return err
 	}
-	return nil
+	return fmt.Errorf("%w: %w", err, mooring.ErrUnavailable)
 }
