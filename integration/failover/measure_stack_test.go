@@ -21,6 +21,9 @@ const (
 	// answeringLimit is how long after power-on a stack may answer that counts as come back by itself, and wholeLimit how much later its last container may run.
 	answeringLimit = 15 * time.Minute
 	wholeLimit     = 3 * time.Minute
+	// undisturbed is how long nobody looks at the machine after its power-on, and lookEvery the time between two looks then: a stack that Docker has given up is not waited for.
+	undisturbed = 3 * time.Minute
+	lookEvery   = 30 * time.Second
 	// plainDir is the project of the other side, and answering the stream on which the machine says that its stack answers.
 	plainDir  = "/opt/plain"
 	answering = "answering"
@@ -142,14 +145,11 @@ func (s *scene) startStack(ours bool) stackStart {
 	s.witness.Forget()
 	began := time.Now()
 	s.must(s.PowerOn(one))
-	ctx, cancel := context.WithTimeout(s.ctx, answeringLimit)
-	err := s.witness.Await(ctx, answering, func(h failover.Heard) bool { return len(h.Ups) > 0 })
-	cancel()
-	s.override(one, false)
 	var st stackStart
-	if err == nil {
+	if s.answers(began) {
 		st.took = s.witness.Heard(answering).Ups[0].Sub(began)
 	}
+	s.override(one, false)
 	s.rebooted(one)
 	st.why = s.missing(st)
 	if st.why != "" {
@@ -163,6 +163,26 @@ func (s *scene) startStack(ours bool) stackStart {
 	return st
 }
 
+// answers waits until the stack answers right, or will not any more: its containers are twice in a row as they were, and Docker starts none of them again.
+func (s *scene) answers(began time.Time) bool {
+	s.t.Helper()
+	last := ""
+	for wait := undisturbed; time.Since(began) < answeringLimit; wait = lookEvery {
+		ctx, cancel := context.WithTimeout(s.ctx, wait)
+		err := s.witness.Await(ctx, answering, func(h failover.Heard) bool { return len(h.Ups) > 0 })
+		cancel()
+		if err == nil {
+			return true
+		}
+		now := s.notRunning()
+		if now == last && now != "" && !strings.Contains(now, "restarting") {
+			return false
+		}
+		last = now
+	}
+	return false
+}
+
 // missing gives what is still coming its time, and says what has not come.
 func (s *scene) missing(st stackStart) string {
 	for end := time.Now().Add(wholeLimit); ; s.pause(2 * time.Second) {
@@ -170,7 +190,7 @@ func (s *scene) missing(st stackStart) string {
 		if st.took == 0 {
 			why = strings.TrimSuffix("no right answer; "+why, "; ")
 		}
-		if why == "" || time.Now().After(end) || s.ctx.Err() != nil {
+		if why == "" || st.took == 0 || time.Now().After(end) || s.ctx.Err() != nil {
 			return why
 		}
 	}
