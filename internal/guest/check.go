@@ -9,16 +9,50 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/mooring-sh/mooring"
 )
 
-// check checks the filesystem and repairs what can be repaired without a person. XFS needs none: its mount replays the log, and
-// xfs_repair looks only when that fails. The error wraps [mooring.ErrCorrupt], naming the command, when a person is wanted.
-func (g *Guest) check(ctx context.Context, vol mooring.Volume, dev, fstype string, j Journal) error {
-	if !strings.HasPrefix(fstype, "ext") {
+// checkIfAsked checks the filesystem if its superblock asks for that. After a host's death it does not: its mount replays the journal, as XFS replays its log, and e2fsck would do no more. It would write
+// to the device, though, upon which udev looks at the disk once more: after a boot that costs more than all the rest.
+func (o *opening) checkIfAsked(ctx context.Context) error {
+	if !strings.HasPrefix(o.content.Type, "ext") {
+		o.checked = true
 		return nil
 	}
+	asks, err := asksForCheck(o.dev, time.Now())
+	if err != nil || !asks {
+		return err
+	}
+	o.checked = true
+	return o.check(ctx, o.vol, o.dev, o.journal)
+}
+
+// mountChecked mounts the filesystem. One that was not checked is, after all, if the kernel does not mount it, or has found in the journal that it had seen errors.
+func (o *opening) mountChecked(ctx context.Context) error {
+	err := o.mount(ctx, o.vol, o.dev, o.dir, o.content.Type)
+	if o.checked || err != nil && !errors.Is(err, mooring.ErrCorrupt) {
+		return err
+	}
+	if err == nil {
+		wrong, err := hasErrors(o.dev)
+		if err == nil && !wrong {
+			return nil
+		}
+		if err := errors.Join(err, o.unmount(o.dir)); err != nil {
+			return err
+		}
+	}
+	if err := o.check(ctx, o.vol, o.dev, o.journal); err != nil {
+		return err
+	}
+	return o.mount(ctx, o.vol, o.dev, o.dir, o.content.Type)
+}
+
+// check checks an ext filesystem and repairs what can be repaired without a person. The error wraps [mooring.ErrCorrupt], naming the command, when a person is wanted. XFS has no such
+// check: xfs_repair looks only when a mount fails.
+func (g *Guest) check(ctx context.Context, vol mooring.Volume, dev string, j Journal) error {
 	r, err := g.fsck(ctx, dev, func(percent int) { j.Progress("checking", percent) })
 	if err != nil {
 		return fmt.Errorf("check %s: %w", dev, err)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -27,9 +28,13 @@ func TestJournalIsReplayedAfterAnUncleanStop(t *testing.T) {
 			if fs == mooring.Ext4 && !strings.Contains(sh(t, "dumpe2fs", "-h", dead.dev), "needs_recovery") {
 				t.Fatal("the copy is clean: the test shows nothing")
 			}
+			started := m.recordStarts()
 			o, s, err := m.open(t, dead)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if got := started(); len(got) > 0 {
+				t.Errorf("started %q: the mount replays the journal, and e2fsck would do no more", got)
 			}
 			m.wantData(t, dead, o)
 			if got := read(t, filepath.Join(o.Dir, "row")); got != "1" || len(s.formats) != 0 {
@@ -54,6 +59,61 @@ func TestCheckRepairsByItselfAndShowsProgress(t *testing.T) {
 	if got := read(t, filepath.Join(o.Dir, "row")); got != "1" || !slices.Contains(s.progress, "checking") {
 		t.Errorf("row %q, progress %v; want 1, and checking", got, s.progress)
 	}
+}
+
+// A superblock that asks for a check gets one before the mount: of errors that the kernel has seen, of a filesystem that was not unmounted, of too many mounts or too long a time without.
+func TestSuperblockIsAskedWhetherToCheck(t *testing.T) {
+	for what, c := range map[string]struct {
+		tell []string
+		want []string
+	}{
+		"nothing":         {nil, nil},
+		"errors":          {[]string{"debugfs", "-w", "-R", "set_super_value state 3"}, []string{"e2fsck"}},
+		"not unmounted":   {[]string{"debugfs", "-w", "-R", "set_super_value state 0"}, []string{"e2fsck"}},
+		"many mounts":     {[]string{"tune2fs", "-c", "5", "-C", "5"}, []string{"e2fsck"}},
+		"not many mounts": {[]string{"tune2fs", "-c", "5", "-C", "4"}, nil},
+		"long ago":        {[]string{"tune2fs", "-i", "1d", "-T", "20200101"}, []string{"e2fsck"}},
+		"not long ago":    {[]string{"tune2fs", "-i", "1d", "-T", "now"}, nil},
+	} {
+		t.Run(what, func(t *testing.T) {
+			m := newMachine(t)
+			d := m.newDisk(t, "db", mooring.Ext4)
+			m.mustOpen(t, d)
+			m.mustClose(t, d)
+			if len(c.tell) > 0 {
+				sh(t, c.tell[0], append(c.tell[1:], d.dev)...)
+			}
+			started := m.recordStarts()
+			m.mustOpen(t, d)
+			if got := started(); !slices.Equal(got, c.want) {
+				t.Errorf("started %q, want %q", got, c.want)
+			}
+			m.mustClose(t, d)
+		})
+	}
+}
+
+// The journal may be the only place that tells of errors: it is known when it is replayed. The check comes then; what it repairs is repaired before anybody has the volume.
+func TestErrorsThatOnlyTheJournalTellsAreChecked(t *testing.T) {
+	m := newMachine(t)
+	d := m.newDisk(t, "db", mooring.Ext4)
+	sh(t, "mkfs.ext4", "-q", "-F", "-b", "4096", "-O", "^metadata_csum", d.dev)
+	d.Format, d.FSUUID = mooring.FormatDone, "" // as an adopted volume
+	said := strings.Fields(sh(t, "debugfs", "-R", "bmap <8> 0", d.dev)) // its version, and the journal's first block
+	at, err := strconv.ParseInt(said[len(said)-1], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	putAt(t, d.dev, at*4096+0x20, []byte{0, 0, 0, 5}) // s_errno of its superblock
+	started := m.recordStarts()
+	m.mustOpen(t, d)
+	if got := started(); !slices.Equal(got, []string{"blkid", "e2fsck"}) {
+		t.Errorf("started %q, want blkid and e2fsck", got)
+	}
+	if state := sh(t, "dumpe2fs", "-h", d.dev); strings.Contains(state, "with errors") {
+		t.Errorf("it was handed out with errors:\n%s", state)
+	}
+	m.mustClose(t, d)
 }
 
 // Damage that a preening check does not repair is a person's to repair. The volume is not mounted, and the command is named.

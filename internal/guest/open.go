@@ -50,7 +50,7 @@ func (g *Guest) Open(ctx context.Context, vol mooring.Volume, formatted bool, j 
 	if err := o.prepare(ctx); err != nil {
 		return Opened{}, err
 	}
-	if err := g.mount(ctx, vol, o.dev, dir, o.content.Type); err != nil {
+	if err := o.mountChecked(ctx); err != nil {
 		return Opened{}, err
 	}
 	opened, err = o.finish(ctx)
@@ -69,6 +69,7 @@ type opening struct {
 	formatted bool // by the ledger or the sidecar, or because it has just been done
 	journal   Journal
 	content   Content
+	checked   bool // what is to be mounted needs no check, or can have none
 	fresh     bool // this call ran mkfs: the mark is still to be left
 }
 
@@ -116,23 +117,31 @@ func (o *opening) prepare(ctx context.Context) error {
 	case v.step == open && taken:
 		// Another mount namespace has the filesystem, a container's of a killed dockerd perhaps: it is consistent as long as the
 		// kernel has it, and a check beside it would not be.
+		o.checked = true
 		return nil
 	case v.step == open:
-		return o.check(ctx, o.vol, o.dev, o.content.Type, o.journal)
+		return o.checkIfAsked(ctx)
 	case v.step == format && taken:
 		return fmt.Errorf("format %s: it is taken%s: %w", o.dev, o.deviceUsers(o.dev), mooring.ErrInUse)
 	case v.step == format:
+		o.checked = true
 		return o.format(ctx)
 	default:
 		return fmt.Errorf("open disk %s (%s): %s; %s: %w", o.vol.Disk, o.dev, v.why, v.cure, mooring.ErrCorrupt)
 	}
 }
 
-// plan probes the device and decides, having looked for the mark inside if that is what it hangs on.
+// plan probes the device and decides, having looked for the mark inside if that is what it hangs on. Of a volume that was formatted once, the filesystem's own UUID at its place says
+// enough: whatever else there is, which may well be what a container wrote, is the filesystem's.
 func (o *opening) plan(ctx context.Context) (verdict, error) {
 	var err error
-	if o.content, err = o.Probe(ctx, o.dev); err != nil {
-		return verdict{}, err
+	if o.content = (Content{}); o.settled() && o.vol.FSUUID != "" {
+		o.content = identify(o.dev, o.vol.FSUUID)
+	}
+	if o.content.Kind != Filesystem {
+		if o.content, err = o.Probe(ctx, o.dev); err != nil {
+			return verdict{}, err
+		}
 	}
 	s := situation{format: o.vol.Format, formatted: o.formatted, chosen: o.vol.FSUUID, content: o.content}
 	v := decide(s)

@@ -242,7 +242,9 @@ func BenchmarkRehash(b *testing.B) {
 				must(b, err)
 				must(b, s.Rehash(b.Context(), all, p, func(h layout.Hashed) { must(b, h.Err) }))
 			}}
-			command := &side{name: "sha256sum", run: func() { sh(b, "find", filepath.Join(d.dir(), "docker"), "-name", "data", "-exec", "sha256sum", "{}", "+") }}
+			command := &side{name: "sha256sum", run: func() {
+				sh(b, "find", filepath.Join(d.dir(), "docker"), "-name", "data", "-exec", "sha256sum", "{}", "+")
+			}}
 			d.compare(b, d.cold, bare, ours, command)
 			b.ReportMetric(float64(bytes)/1e6/median(bare.took).Seconds(), "bare-MB/s")
 			b.ReportMetric(float64(bytes)/1e6/median(ours.took).Seconds(), "rehash-MB/s")
