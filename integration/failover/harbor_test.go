@@ -212,8 +212,11 @@ func (v stackView) service(name string) admin.Service {
 	return admin.Service{}
 }
 
-// well says that the doors answer right, that every service is ready, and that nothing else is wrong.
+// well says that this supervisor has seen the doors to answer right and every service to be ready, and that nothing else is wrong.
 func (v stackView) well() bool {
+	if v.stack.Looked.IsZero() {
+		return false // it has just started, and says what the one before it saw
+	}
 	for _, s := range v.stack.Services {
 		if !s.Ready {
 			return false
