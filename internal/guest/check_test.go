@@ -98,7 +98,7 @@ func TestErrorsThatOnlyTheJournalTellsAreChecked(t *testing.T) {
 	m := newMachine(t)
 	d := m.newDisk(t, "db", mooring.Ext4)
 	sh(t, "mkfs.ext4", "-q", "-F", "-b", "4096", "-O", "^metadata_csum", d.dev)
-	d.Format, d.FSUUID = mooring.FormatDone, "" // as an adopted volume
+	d.Format, d.FSUUID = mooring.FormatDone, ""                         // as an adopted volume
 	said := strings.Fields(sh(t, "debugfs", "-R", "bmap <8> 0", d.dev)) // its version, and the journal's first block
 	at, err := strconv.ParseInt(said[len(said)-1], 10, 64)
 	if err != nil {

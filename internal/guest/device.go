@@ -42,7 +42,8 @@ func blockDevice(path string) (number, error) {
 	return number(st.Rdev), nil
 }
 
-// Present returns the disks that the guest sees, sorted: those that have a link wwn-0x and 32 digits to a block device.
+// Present returns the disks that the guest sees, sorted: those whose UUID the kernel tells, and those that have a link wwn-0x and 32 digits to a block device. Nothing waits for udev, which at a boot
+// makes its links late.
 func (g *Guest) Present() ([]mooring.DiskID, error) {
 	disks, err := g.numbers()
 	if err != nil {
@@ -53,7 +54,7 @@ func (g *Guest) Present() ([]mooring.DiskID, error) {
 		ids = append(ids, id)
 	}
 	slices.Sort(ids)
-	return ids, nil
+	return slices.Compact(ids), nil
 }
 
 // Settled reports whether udev has nothing left to do (udev's mark of a queue that is not empty, as udevadm settle reads it). Without a udev it never has.
@@ -65,11 +66,20 @@ func (g *Guest) Settled() bool {
 // numbers returns the disks that the guest sees by their devices' numbers. A link that is left over from the disk that had the device's name before
 // is not believed where the device itself tells whose it is.
 func (g *Guest) numbers() (map[number]mooring.DiskID, error) {
+	told, err := g.told()
+	if err != nil {
+		return nil, err
+	}
 	links, err := os.ReadDir(g.cfg.ByID)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list disks: %w", err)
 	}
 	disks := make(map[number]mooring.DiskID)
+	for name, id := range told {
+		if n, err := blockDevice(filepath.Join("/dev", name)); err == nil {
+			disks[n] = id
+		}
+	}
 	for _, link := range links {
 		digits, ok := strings.CutPrefix(link.Name(), "wwn-0x")
 		if !ok {
@@ -89,6 +99,39 @@ func (g *Guest) numbers() (map[number]mooring.DiskID, error) {
 		}
 	}
 	return disks, nil
+}
+
+// told returns the disks whose UUID the kernel itself tells, by their names in /dev.
+func (g *Guest) told() (map[string]mooring.DiskID, error) {
+	list, err := os.ReadDir(filepath.Join(g.cfg.Sys, "block"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list disks: %w", err)
+	}
+	disks := make(map[string]mooring.DiskID)
+	for _, entry := range list {
+		if id, ok := identity(filepath.Join(g.cfg.Sys, "block", entry.Name())); ok {
+			disks[entry.Name()] = id
+		}
+	}
+	return disks, nil
+}
+
+// identity returns the UUID that the disk with that directory in sysfs tells of itself: a virtual disk of vSphere's by its NAA identifier, one of the lab's by its serial number (SPC-5, "Unit Serial
+// Number VPD page": four bytes, then the number).
+func identity(dir string) (mooring.DiskID, bool) {
+	digits := ""
+	if text, err := os.ReadFile(filepath.Join(dir, "device/wwid")); err == nil {
+		digits, _ = strings.CutPrefix(strings.TrimSpace(string(text)), "naa.")
+	}
+	if id, err := mooring.ParseDiskID(digits); err == nil {
+		return id, true
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "device/vpd_pg80"))
+	if err != nil || len(page) < 4 {
+		return "", false // a loop device, or a kernel that does not tell
+	}
+	id, err := mooring.ParseDiskID(strings.TrimRight(string(page[4:]), "\x00 "))
+	return id, err == nil
 }
 
 // Device waits until the guest sees the disk and returns its device node, as /dev/sdb. After three seconds the SCSI hosts are scanned, once. The error
@@ -119,6 +162,25 @@ func (g *Guest) Device(ctx context.Context, id mooring.DiskID) (string, error) {
 
 // find returns the device node of the disk. The error wraps [mooring.ErrNotFound] if the guest does not see it.
 func (g *Guest) find(id mooring.DiskID) (string, error) {
+	dev, err := g.linked(id)
+	if err == nil {
+		return dev, nil
+	}
+	told, toldErr := g.told()
+	for name, is := range told {
+		dev := filepath.Join("/dev", name)
+		if is != id {
+			continue
+		}
+		if _, err := blockDevice(dev); err == nil {
+			return dev, nil
+		}
+	}
+	return "", errors.Join(err, toldErr)
+}
+
+// linked returns the device node to which the disk's link leads.
+func (g *Guest) linked(id mooring.DiskID) (string, error) {
 	link := filepath.Join(g.cfg.ByID, id.WWN())
 	dev, err := filepath.EvalSymlinks(link)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -131,21 +193,16 @@ func (g *Guest) find(id mooring.DiskID) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find disk %s: %w", id, err)
 	}
-	return dev, g.sameIdentity(dev, n, id)
+	if err := g.sameIdentity(dev, n, id); err != nil {
+		return "", err
+	}
+	return dev, nil
 }
 
 // sameIdentity compares the disk's UUID with the one that the device itself tells, where it tells one: a link may be left over from the
 // disk that had the device's name before.
 func (g *Guest) sameIdentity(dev string, n number, id mooring.DiskID) error {
-	b, err := os.ReadFile(filepath.Join(g.cfg.Sys, "dev/block", n.String(), "device/wwid"))
-	if err != nil {
-		return nil //nolint:nilerr // a loop device, or a kernel that does not tell
-	}
-	digits, ok := strings.CutPrefix(strings.TrimSpace(string(b)), "naa.")
-	if !ok {
-		return nil // not a number that vSphere gave
-	}
-	if told, err := mooring.ParseDiskID(digits); err == nil && told != id {
+	if told, ok := identity(filepath.Join(g.cfg.Sys, "dev/block", n.String())); ok && told != id {
 		return fmt.Errorf("find disk %s: its link leads to %s, which is disk %s: %w", id, dev, told, mooring.ErrCorrupt)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -131,6 +132,42 @@ func TestLinkToADeviceOfAnotherIdentityIsRefused(t *testing.T) {
 		cancel()
 		if _, err := g.Device(ctx, d.Disk); !errors.Is(err, c.want) || (c.want == nil) != (err == nil) {
 			t.Errorf("%q: %v, want %v", c.wwid, err, c.want)
+		}
+	}
+}
+
+// The kernel tells which disk a device is as soon as it has it. udev's link, which a boot makes seconds later, is not waited for; and one that is left over is not believed.
+func TestDiskIsFoundWithoutUdev(t *testing.T) {
+	m := newMachine(t)
+	d := m.newDisk(t, "db", mooring.Ext4)
+	digits := strings.TrimPrefix(d.Disk.WWN(), "wwn-0x")
+	for what, c := range map[string]struct {
+		file, text string
+		found      bool
+	}{
+		"vSphere's NAA identifier": {"wwid", "naa." + digits + "\n", true},
+		"a serial number":          {"vpd_pg80", "\x00\x80\x00\x20" + digits, true},
+		"another NAA identifier":   {"wwid", "naa.5000c500a1b2c3d4\n", false},
+		"another serial number":    {"vpd_pg80", "\x00\x80\x00\x08S3Z9NB0K", false},
+		"a page that is cut short": {"vpd_pg80", "\x00\x80", false},
+	} {
+		sys, byID := t.TempDir(), t.TempDir()
+		fakeFile(t, c.text, sys, "block", filepath.Base(d.dev), "device", c.file)
+		fakeFile(t, "", sys, "block/vda/size")
+		g := guest.New(guest.Config{ByID: byID, Sys: sys})
+		for _, link := range []string{"", "/dev/null", "/dev/never-there"} {
+			if link != "" {
+				if err := errors.Join(os.RemoveAll(filepath.Join(byID, d.Disk.WWN())), os.Symlink(link, filepath.Join(byID, d.Disk.WWN()))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			dev, err := g.Device(ctx, d.Disk)
+			present, perr := g.Present()
+			if (err == nil && dev == d.dev) != c.found || perr != nil || slices.Contains(present, d.Disk) != c.found {
+				t.Errorf("%s, link %q: got %s (%v), present %v (%v), want found: %t", what, link, dev, err, present, perr, c.found)
+			}
 		}
 	}
 }
