@@ -95,6 +95,7 @@ type Service struct {
 	Exit      int    // the exit code of a container that has ended
 	Error     string // why Docker could not start it, in Docker's words
 	Restarts  int    // by Docker, since it was last started
+	Lost      bool   // it ran when dockerd was killed, and the next one reaches it by nothing; State is Dead then
 	StartedAt time.Time
 	// Ready: it does what it is there for, by its health check or by the profile's question. A service that runs once and has ended well is
 	// ready. Unknown: there is nothing to ask by; then it counts as ready once it has run for some seconds.

@@ -299,7 +299,7 @@ func (p *play) addService(words []string) {
 	p.services = append(p.services, s)
 }
 
-// attribute sets what a service is like: after=a,b needs=v entry cache logs=x takes=5s answers=9s crashes=3 dies=3 restart=no hung well refuses=why
+// attribute sets what a service is like: after=a,b needs=v entry cache logs=x takes=5s answers=9s crashes=3 dies=3 restart=no hung lost well refuses=why
 // dir=/x unmounted=/x unwritable=/x fatal=x.
 func (p *play) attribute(s *service, word string) {
 	key, value, _ := strings.Cut(word, "=")
@@ -339,6 +339,8 @@ func (p *play) attribute(s *service, word string) {
 		s.hung, s.ReadyWhy = true, "the health check fails"
 	case "refuses":
 		s.refuses = strings.ReplaceAll(value, "_", " ")
+	case "lost":
+		s.State, s.Lost = supervisor.Dead, true
 	case "well":
 		s.hung, s.refuses, s.ReadyWhy = false, "", ""
 	case "dir":

@@ -209,6 +209,9 @@ func (s *step) followOne(v Service, t *Track) {
 	if v.Asking && t.Ready && t.Run.Equal(v.StartedAt) {
 		return // it is as the supervisor before this one found it, until it answers
 	}
+	if v.Lost && t.Ready {
+		t.Tries, t.Next = 0, time.Time{} // the death of dockerd is no failure of the service's
+	}
 	if t.Ready = s.up(v); !t.Ready {
 		t.Up = time.Time{}
 		if t.Down.IsZero() {

@@ -108,7 +108,7 @@ func (w *world) start(s *service, logsUp bool) error {
 	for _, name := range s.Needs {
 		w.volume(name).State = supervisor.VolumeMounted
 	}
-	s.State, s.Error, s.StartedAt, s.manual, s.seen = supervisor.Running, "", w.now, false, true
+	s.State, s.Error, s.StartedAt, s.Lost, s.manual, s.seen = supervisor.Running, "", w.now, false, false, true
 	return nil
 }
 

@@ -108,7 +108,7 @@ func (v view) service(name supervisor.ServiceName) supervisor.Service {
 	}
 	if worst != nil {
 		s.State, s.Exit, s.Error = v.state(*worst), worst.Exit, worst.Error
-		s.Restarts, s.StartedAt = worst.Restarts, worst.Started
+		s.Restarts, s.StartedAt, s.Lost = worst.Restarts, worst.Started, v.lost[worst.ID]
 	}
 	s.Ready, s.ReadyWhy = v.readiness(name, worst)
 	s.Asking = s.ReadyWhy == unansweredWhy

@@ -287,7 +287,7 @@ func TestContainerThatTheNextDockerdDoesNotTakeOver(t *testing.T) {
 	daemon()
 	eventually(t, "it is dead", func() bool {
 		got := observe(t, s)["registry"]
-		return got.State == supervisor.Dead && got.Ready == mooring.No && strings.Contains(got.ReadyWhy, "not taken it over") && got.Stopped == mooring.No
+		return got.State == supervisor.Dead && got.Lost && got.Ready == mooring.No && strings.Contains(got.ReadyWhy, "not taken it over") && got.Stopped == mooring.No
 	})
 	if got := observe(t, after)["registry"]; got.State != supervisor.Running || got.Ready != mooring.Yes {
 		t.Errorf("with live restore: got %+v, want it running and ready", got)
