@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/internal/guest"
 )
 
 // G8, G19: after an HA restart in which nothing has changed nothing waits for vCenter, here one that takes requests and never answers: neither the start, nor
@@ -149,7 +150,8 @@ func TestG5ADamagedVolumeStaysAttachedForItsRepair(t *testing.T) {
 				r.unmount(t, "db")
 			}
 			r = r.reboot(t, dir)
-			r.world.set(func() { r.world.openErr["db"] = mooring.ErrCorrupt })
+			damaged := &guest.DamagedError{HintError: &mooring.HintError{Err: mooring.ErrCorrupt, Hint: "e2fsck -f /dev/sdb"}}
+			r.world.set(func() { r.world.openErr["db"] = damaged })
 			r.start(t)
 			stop := r.run(t)
 			r.Seen(t.Context(), dockerd(2))

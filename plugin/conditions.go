@@ -98,14 +98,6 @@ func (c *conditions) clear(code conditionCode, name mooring.Name) {
 	delete(c.now, conditionKey{code, name})
 }
 
-// wantsPerson reports whether the volume is not mounted and will not be before a person has done something.
-func (c *conditions) wantsPerson(name mooring.Name) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	cond, found := c.now[conditionKey{condMount, name}]
-	return found && !cond.Retried
-}
-
 // of returns the volume's conditions, sorted by code.
 func (c *conditions) of(name mooring.Name) []admin.Condition {
 	return c.list(func(k conditionKey) bool { return k.name == name })
@@ -164,5 +156,6 @@ func (d *Driver) forget(name mooring.Name) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.idle, name)
+	delete(d.damaged, name)
 	d.removed[name] = time.Now()
 }

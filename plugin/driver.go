@@ -79,6 +79,7 @@ type Driver struct {
 	dockerd ledger.Instance            // the latest that asked
 	settled bool                       // BootLinger has passed since Docker's API answered
 	errands map[mooring.Name]errand    // what is still to be fetched
+	damaged map[mooring.Name]bool      // whose filesystem a person has to repair
 
 	inherited map[mooring.Name][]ledger.Holder // recorded in this boot by another life of the plugin
 
@@ -94,6 +95,7 @@ func New(p Parts, s Settings) *Driver {
 		removed:  make(map[mooring.Name]time.Time),
 		doubts:   make(map[mooring.Name]time.Time),
 		errands:  make(map[mooring.Name]errand),
+		damaged:  make(map[mooring.Name]bool),
 
 		inherited: make(map[mooring.Name][]ledger.Holder),
 		stopping:  make(chan struct{}),

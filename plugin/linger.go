@@ -43,7 +43,7 @@ func (d *Driver) due(now time.Time, all bool) map[mooring.Name]idleSince {
 	defer d.mu.Unlock()
 	due := make(map[mooring.Name]idleSince)
 	for name, since := range d.idle {
-		if all || (now.Sub(since.at) >= d.Linger && (!since.boot || d.settled) && !d.conditions.wantsPerson(name)) {
+		if all || (now.Sub(since.at) >= d.Linger && (!since.boot || d.settled) && !d.damaged[name]) {
 			due[name] = since
 		}
 	}

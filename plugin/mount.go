@@ -24,7 +24,7 @@ func (d *Driver) Mount(ctx context.Context, name mooring.Name, id mooring.MountI
 		if err != nil {
 			d.doubt(name)          // an unmount may follow, with the ID of a container that runs
 			d.setIdle(name, false) // perhaps attached by now
-			if errors.Is(err, mooring.ErrCorrupt) && d.Mountpoint(rec) == "" {
+			if isDamaged(err) {
 				d.setUnmounted(name, err, false, followMessage)
 			}
 			return err
@@ -60,12 +60,24 @@ func (d *Driver) setUnmounted(name mooring.Name, err error, retried bool, otherw
 		code = condFenced
 	}
 	d.clearUnmounted(name)
+	d.mu.Lock()
+	d.damaged[name] = isDamaged(err)
+	d.mu.Unlock()
 	d.conditions.put(conditionKey{code, name}, admin.Condition{
 		Text: "Volume " + string(name) + " is not mounted: " + err.Error(), Cure: cureOf(err, otherwise), Retried: retried,
 	})
 }
 
+// isDamaged reports whether a person has to repair the volume's filesystem.
+func isDamaged(err error) bool {
+	_, is := errors.AsType[*guest.DamagedError](err)
+	return is
+}
+
 func (d *Driver) clearUnmounted(name mooring.Name) {
+	d.mu.Lock()
+	delete(d.damaged, name)
+	d.mu.Unlock()
 	d.conditions.clear(condMount, name)
 	d.conditions.clear(condFenced, name)
 }

@@ -64,12 +64,18 @@ func (g *Guest) check(ctx context.Context, vol mooring.Volume, dev string, j Jou
 	return nil
 }
 
+// DamagedError is the error of a filesystem that a person has to repair, on the device that the hint names. It wraps [mooring.ErrCorrupt].
+type DamagedError struct{ *mooring.HintError }
+
+// Unwrap returns the error with its hint.
+func (e *DamagedError) Unwrap() error { return e.HintError }
+
 // damaged is the error of a filesystem that a person has to repair, with the command for it.
 func damaged(vol mooring.Volume, dev, command string, cause error) error {
-	return &mooring.HintError{
+	return &DamagedError{&mooring.HintError{
 		Err:  fmt.Errorf("the filesystem of volume %s is damaged and was not mounted: %s: %w: %w", vol.Name, dev, cause, mooring.ErrCorrupt),
 		Hint: command + " " + dev + ", then start its containers again",
-	}
+	}}
 }
 
 // fsck runs e2fsck and tells progress how far it has come.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/mooring-sh/mooring"
+	"github.com/mooring-sh/mooring/internal/guest"
 )
 
 // What was synced before the host died must be there after: the journal, or the log, is replayed before anything is handed out.
@@ -116,7 +117,7 @@ func TestErrorsThatOnlyTheJournalTellsAreChecked(t *testing.T) {
 	m.mustClose(t, d)
 }
 
-// Damage that a preening check does not repair is a person's to repair. The volume is not mounted, and the command is named.
+// Damage that a preening check does not repair is a person's to repair, and told by an error of its own. The volume is not mounted, and the command is named.
 func TestDamagedFilesystemIsNotMountedAndNamesTheCommand(t *testing.T) {
 	for _, c := range []struct {
 		fs      mooring.FSType
@@ -140,8 +141,8 @@ func TestDamagedFilesystemIsNotMountedAndNamesTheCommand(t *testing.T) {
 			m.mustClose(t, d)
 			c.damage(t, d)
 			_, s, err := m.open(t, d)
-			if !errors.Is(err, mooring.ErrCorrupt) {
-				t.Fatalf("error: %v, want ErrCorrupt", err)
+			if _, ok := errors.AsType[*guest.DamagedError](err); !ok || !errors.Is(err, mooring.ErrCorrupt) {
+				t.Fatalf("error: %v, want a DamagedError that wraps ErrCorrupt", err)
 			}
 			for _, want := range []string{"volume db", d.dev} {
 				if text := err.Error(); !strings.Contains(text, want) || strings.Contains(text, "\n") {
