@@ -34,7 +34,7 @@ const program = "qemu-system-x86_64"
 const starved = "no_timer_check"
 
 // oneFirst is for a kernel with several emulated processors: it patches its own code while it starts, and QEMU before 8.1 may let another processor execute an instruction that is gone
-// by then ("Oops: int3", in one start of some twenty). The guest's first process turns the others on.
+// by then ("Oops: int3", now and then). The guest's first process turns the others on.
 const oneFirst = "maxcpus=1"
 
 // commandLine returns the kernel's.
