@@ -15,7 +15,7 @@ import (
 )
 
 // checkIfAsked checks the filesystem if its superblock asks for that. After a host's death it does not: its mount replays the journal, as XFS replays its log, and e2fsck would do no more. It would write
-// to the device, though, upon which udev looks at the disk once more: after a boot that costs more than all the rest.
+// to the device, though, upon which udev looks at the disk once more.
 func (o *opening) checkIfAsked(ctx context.Context) error {
 	if !strings.HasPrefix(o.content.Type, "ext") {
 		o.checked = true

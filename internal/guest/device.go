@@ -63,8 +63,7 @@ func (g *Guest) Settled() bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// numbers returns the disks that the guest sees by their devices' numbers. A link that is left over from the disk that had the device's name before
-// is not believed where the device itself tells whose it is.
+// numbers returns the disks that the guest sees by their devices' numbers. A link counts where the device itself does not tell whose it is: it may be left over from the disk that had the device's name before.
 func (g *Guest) numbers() (map[number]mooring.DiskID, error) {
 	told, err := g.told()
 	if err != nil {
@@ -89,12 +88,11 @@ func (g *Guest) numbers() (map[number]mooring.DiskID, error) {
 		if err != nil || id.WWN() != link.Name() {
 			continue // a partition, or not one of vSphere's
 		}
-		path := filepath.Join(g.cfg.ByID, link.Name())
-		n, err := blockDevice(path)
+		n, err := blockDevice(filepath.Join(g.cfg.ByID, link.Name()))
 		if err != nil {
 			continue // it leads nowhere: of a disk that is just going
 		}
-		if g.sameIdentity(path, n, id) == nil {
+		if _, known := disks[n]; !known {
 			disks[n] = id
 		}
 	}

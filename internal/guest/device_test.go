@@ -169,6 +169,12 @@ func TestDiskIsFoundWithoutUdev(t *testing.T) {
 				t.Errorf("%s, link %q: got %s (%v), present %v (%v), want found: %t", what, link, dev, err, present, perr, c.found)
 			}
 		}
+		if err := os.Symlink(d.dev, filepath.Join(byID, absent.WWN())); err != nil { // left over from another disk
+			t.Fatal(err)
+		}
+		if present, err := g.Present(); err != nil || slices.Contains(present, absent) == c.found {
+			t.Errorf("%s: a link from another disk to the device: present %v (%v), want it believed: %t", what, present, err, !c.found)
+		}
 	}
 }
 

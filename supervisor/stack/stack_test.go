@@ -143,7 +143,6 @@ func TestContainerThatIsMountedHidesNoOther(t *testing.T) {
 func TestReadinessIsAskedByTheHealthCheck(t *testing.T) {
 	e := newFakeEngine(t)
 	answers := make(chan int, 1)
-	answers <- 1
 	e.exec = func(c container, argv []string) (int, string) {
 		if strings.Join(argv, " ") != "/bin/sh -c curl :80" {
 			t.Errorf("asked %s with %v", c.ID, argv)
@@ -154,10 +153,8 @@ func TestReadinessIsAskedByTheHealthCheck(t *testing.T) {
 	}
 	e.add(container{ID: "a", Service: "a", State: "running", Health: "starting", Check: []string{"CMD-SHELL", "curl :80"}})
 	s := newStack(t, e, stack.Config{})
-	if exit := <-answers; true { // none, for a moment
-		eventually(t, "it is asked", func() bool { got := observe(t, s)["a"]; return got.Asking && got.Ready == mooring.No })
-		answers <- exit
-	}
+	eventually(t, "it is asked", func() bool { got := observe(t, s)["a"]; return got.Asking && got.Ready == mooring.No })
+	answers <- 1
 	eventually(t, "it is not ready", func() bool {
 		got := observe(t, s)["a"]
 		return got.Ready == mooring.No && !got.Asking && strings.Contains(got.ReadyWhy, "exit code 1")
