@@ -194,7 +194,7 @@ func (s *step) follow() {
 }
 
 func (s *step) followOne(v Service, t *Track) {
-	now := s.o.Now
+	now, before := s.o.Now, t.State
 	t.State = v.State
 	switch {
 	case v.State == Running || v.State == Restarting:
@@ -209,8 +209,8 @@ func (s *step) followOne(v Service, t *Track) {
 	if v.Asking && t.Ready && t.Run.Equal(v.StartedAt) {
 		return // it is as the supervisor before this one found it, until it answers
 	}
-	if v.Lost && t.Ready {
-		t.Tries, t.Next = 0, time.Time{} // the death of dockerd is no failure of the service's
+	if v.Lost && before != Dead {
+		t.Tries, t.Next = 0, time.Time{} // the death of dockerd is no failure of the service's, ready as yet or not
 	}
 	if t.Ready = s.up(v); !t.Ready {
 		t.Up = time.Time{}
