@@ -35,7 +35,7 @@ func (d *Driver) AdminHandler(about About) http.Handler {
 			admin.Refuse(w, &mooring.VolumeError{Op: "inspect", Name: name, Err: err})
 			return
 		}
-		admin.Reply(w, d.view(rec, d.local()))
+		admin.Reply(w, d.view(rec, d.localOf(rec.Volume)))
 	})
 	mux.HandleFunc("GET "+admin.StatusPath, func(w http.ResponseWriter, _ *http.Request) {
 		st := d.status()

@@ -27,6 +27,7 @@ func TestG19NothingWaitsForVCenter(t *testing.T) {
 		r.world.set(func() { r.world.hang, r.world.calls = hang, map[string]int{} })
 		begun := time.Now()
 		r.start(t)
+		all := r.world.count("present")
 		calls := 0
 		for _, n := range []string{"create", "find", "names", "delete", "set format", "attach", "detach", "machine"} {
 			calls += r.world.count(n)
@@ -41,6 +42,9 @@ func TestG19NothingWaitsForVCenter(t *testing.T) {
 		}
 		r.unmount(t, "v1") // docker restart
 		r.mount(t, "v1", "c1", dockerd(2))
+		if n := r.world.count("present") - all; n != 0 {
+			t.Errorf("all disks were looked at %d times more than at the start, for %d volumes", n, len(names))
+		}
 		if took := time.Since(begun); took != 0 || calls != 0 {
 			t.Errorf("waited %s for vCenter, and asked it %d times before the driver was ready, want neither", took, calls)
 		}
@@ -52,6 +56,53 @@ func TestG19NothingWaitsForVCenter(t *testing.T) {
 		close(hang)
 		stop()
 	})
+}
+
+// While a restarted machine starts its containers again vCenter is asked for nothing: the first listing comes when Docker's API has answered, or two minutes later. A plugin that
+// is started again lists at once.
+func TestFirstListingComesAfterTheContainers(t *testing.T) {
+	for _, c := range []struct {
+		what           string
+		reboot, docker bool
+		after          time.Duration
+	}{
+		{"the machine restarted", true, true, time.Second},
+		{"the machine restarted, and dockerd did not come", true, false, 2 * time.Minute},
+		{"the plugin restarted", false, false, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			dir := t.TempDir()
+			r := newRig(t, newWorld(), dir)
+			r.create(t, "db")
+			r.mount(t, "db", "c1", dockerd(1))
+			if c.reboot {
+				r = r.reboot(t, dir)
+			} else {
+				r.kill(t)
+				r = newRig(t, r.world, dir)
+			}
+			r.world.set(func() { r.world.calls = map[string]int{} })
+			r.start(t)
+			stop := r.run(t)
+			defer stop()
+			if c.docker {
+				r.Seen(t.Context(), dockerd(2))
+				r.mount(t, "db", "c1", dockerd(2))
+			}
+			if c.after > 0 {
+				<-time.After(c.after - time.Millisecond)
+				synctest.Wait()
+				if n := r.world.count("names") + r.world.count("machine"); n != 0 {
+					t.Errorf("%s: vCenter was asked %d times before %s", c.what, n, c.after)
+				}
+				<-time.After(time.Millisecond)
+			}
+			synctest.Wait()
+			if n := r.world.count("names"); n != 1 {
+				t.Errorf("%s: %d listings after %s, want 1", c.what, n, c.after)
+			}
+		})
+	}
 }
 
 // G8: at a boot the kernel makes devices known one after the other. A held disk that is late is waited for: it is not to be asked of vCenter, which may be down.

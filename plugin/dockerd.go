@@ -47,6 +47,7 @@ func (d *Driver) settleWith(ctx context.Context, from ledger.Instance) {
 		}
 		asked := d.Ledger.All()
 		if running, err := d.running(ctx); err == nil {
+			d.apiAnswered()
 			d.settleAll(ctx, asked, running, notOf(from))
 			d.endBoot(ctx)
 			return

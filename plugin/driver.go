@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -83,7 +82,11 @@ type Driver struct {
 
 	inherited map[mooring.Name][]ledger.Holder // recorded in this boot by another life of the plugin
 
-	stopping chan struct{} // closed when Run ends
+	restarted bool          // the machine has: Start restored what containers of the boot before held
+	answered  chan struct{} // closed by apiAnswered
+	stopping  chan struct{} // closed when Run ends
+
+	apiAnswered func() // Docker's API has answered
 }
 
 // New returns a driver. Call [Driver.Start] before it serves, and [Driver.Run] beside it.
@@ -98,8 +101,10 @@ func New(p Parts, s Settings) *Driver {
 		damaged:  make(map[mooring.Name]bool),
 
 		inherited: make(map[mooring.Name][]ledger.Holder),
+		answered:  make(chan struct{}),
 		stopping:  make(chan struct{}),
 	}
+	d.apiAnswered = sync.OnceFunc(func() { close(d.answered) })
 	d.behind.Store(s.Behind)
 	d.work.Add(1) // until Run ends, so that no request begins work from nothing while that is waited for
 	return d
@@ -261,7 +266,7 @@ func (d *Driver) removeDisk(ctx context.Context, vol mooring.Volume) error {
 	if err := d.Guest.Close(vol); err != nil {
 		return err
 	}
-	if d.present(vol.Disk) {
+	if d.Devices.Sees(vol.Disk) {
 		free, err := d.Devices.Hold(vol.Disk)
 		if err != nil {
 			return err
@@ -286,14 +291,9 @@ func (d *Driver) whole(ctx context.Context, rec ledger.Record) (mooring.Volume, 
 	return vol, err
 }
 
-func (d *Driver) present(disk mooring.DiskID) bool {
-	disks, err := d.Devices.Present()
-	return err == nil && slices.Contains(disks, disk)
-}
-
 // Mountpoint returns the directory that Docker gets, or "" unless the kernel has the volume mounted.
 func (d *Driver) Mountpoint(rec ledger.Record) string {
-	mounted, err := d.Devices.Mounted()
+	mounted, err := d.Devices.Mounted(rec.Volume.Name)
 	if err != nil {
 		return ""
 	}

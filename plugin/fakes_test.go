@@ -305,6 +305,7 @@ func (w *world) Forget(mooring.Name) error {
 func (w *world) Present() ([]mooring.DiskID, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.calls["present"]++
 	var ids []mooring.DiskID
 	for _, d := range w.disks {
 		if d.attached {
@@ -314,18 +315,29 @@ func (w *world) Present() ([]mooring.DiskID, error) {
 	return ids, nil
 }
 
+func (w *world) Sees(id mooring.DiskID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, d := range w.disks {
+		if d.attached && d.vol.Disk == id {
+			return true
+		}
+	}
+	return false
+}
+
 func (w *world) Settled() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return !w.unsettled
 }
 
-func (w *world) Mounted() (map[mooring.Name]guest.Mount, error) {
+func (w *world) Mounted(names ...mooring.Name) (map[mooring.Name]guest.Mount, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	ms := make(map[mooring.Name]guest.Mount)
 	for name, d := range w.disks {
-		if d.mounted {
+		if d.mounted && (len(names) == 0 || slices.Contains(names, name)) {
 			ms[name] = guest.Mount{Dir: mountDir + "/" + string(name), Disk: d.vol.Disk}
 		}
 	}

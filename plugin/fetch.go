@@ -92,7 +92,7 @@ func (d *Driver) fetchAll(ctx context.Context) (none bool) {
 // fetchPresent restores what has appeared meanwhile, for which vCenter is not needed.
 func (d *Driver) fetchPresent(ctx context.Context) {
 	for _, name := range d.errandsLeft() {
-		if rec, err := d.Ledger.Find(name); err == nil && d.present(rec.Volume.Disk) {
+		if rec, err := d.Ledger.Find(name); err == nil && d.Devices.Sees(rec.Volume.Disk) {
 			d.fetch(ctx, name)
 		}
 	}

@@ -129,7 +129,7 @@ func (d *Driver) release(name mooring.Name) (_ *candidate, err error) {
 	if err := d.Guest.Close(rec.Volume); err != nil {
 		return nil, err
 	}
-	if !d.present(rec.Volume.Disk) {
+	if !d.Devices.Sees(rec.Volume.Disk) {
 		d.setBusy(name)
 		return nil, nil //nolint:nilnil // detached already
 	}

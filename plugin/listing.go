@@ -68,8 +68,15 @@ func (s *sightings) attachment(disk mooring.DiskID) (mooring.Attachment, time.Ti
 	return mooring.Attachment{}, time.Time{}, false
 }
 
-// refreshLoop asks vCenter, every Refresh, what there is. vSphere cannot watch a folder.
+// startLimit is how long the first refresh waits for Docker's API to answer, where the machine has restarted with containers' volumes.
+const startLimit = 2 * time.Minute
+
+// refreshLoop asks vCenter, every Refresh, what there is. vSphere cannot watch a folder. While a machine starts its containers again it is busy enough, with all that its host
+// had, and nobody waits for a listing.
 func (d *Driver) refreshLoop(ctx context.Context) {
+	if d.restarted {
+		d.awaitDocker(ctx)
+	}
 	tick := time.NewTimer(0)
 	defer tick.Stop()
 	for {
@@ -83,6 +90,17 @@ func (d *Driver) refreshLoop(ctx context.Context) {
 			d.Log.Debug("refresh", "err", err)
 		}
 		tick.Reset(d.Refresh)
+	}
+}
+
+// awaitDocker waits until Docker's API has answered, which it does when the containers run.
+func (d *Driver) awaitDocker(ctx context.Context) {
+	limit := time.NewTimer(startLimit)
+	defer limit.Stop()
+	select {
+	case <-ctx.Done():
+	case <-d.answered:
+	case <-limit.C:
 	}
 }
 

@@ -106,7 +106,7 @@ func (d *Driver) open(ctx context.Context, rec ledger.Record, attach attaching) 
 	if err := d.distinct(vol); err != nil {
 		return guest.Opened{}, rec, err
 	}
-	if !d.present(vol.Disk) {
+	if !d.Devices.Sees(vol.Disk) {
 		d.progress.set(name, "attaching the disk", -1)
 		if rec, vol, err = d.attach(ctx, rec, vol, attach); err != nil {
 			return guest.Opened{}, rec, d.heard(err)
@@ -152,7 +152,7 @@ func (d *Driver) attach(ctx context.Context, rec ledger.Record, vol mooring.Volu
 	}
 	d.Log.Warn("volume was made anew elsewhere", "volume", vol.Name, "disk", found.Disk, "backing", found.Backing)
 	rec.Volume, rec.Root = found, false
-	if d.present(found.Disk) {
+	if d.Devices.Sees(found.Disk) {
 		return rec, found, nil
 	}
 	return rec, found, attach(ctx, found)

@@ -67,10 +67,12 @@ type Guest interface {
 type Devices interface {
 	// Present lists the disks that are visible in this guest.
 	Present() ([]mooring.DiskID, error)
+	// Sees reports whether the disk is visible in this guest. What cannot be found out counts as not seen.
+	Sees(disk mooring.DiskID) bool
 	// Settled reports whether the kernel's devices have their links: at a boot they come one after the other.
 	Settled() bool
-	// Mounted lists what is mounted under the mount directory, by volume name.
-	Mounted() (map[mooring.Name]guest.Mount, error)
+	// Mounted lists what is mounted under the mount directory, by volume name: of these volumes, or of all if none is named.
+	Mounted(names ...mooring.Name) (map[mooring.Name]guest.Mount, error)
 	// Hold opens the disk's device exclusively; [mooring.ErrInUse] while any mount namespace has it.
 	Hold(disk mooring.DiskID) (io.Closer, error)
 }

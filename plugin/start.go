@@ -45,6 +45,7 @@ func (d *Driver) Start(ctx context.Context) error {
 	if d.Moved {
 		d.setMoved()
 	}
+	d.restarted = newBoot && slices.ContainsFunc(acts, func(a action) bool { return a.Step == restore })
 	d.inherit(ctx)
 	var restoring sync.WaitGroup
 	for _, a := range acts {
@@ -163,7 +164,7 @@ func (d *Driver) restore(ctx context.Context, name mooring.Name, newBoot bool) {
 	case err == nil:
 		d.fetched(name)
 		d.Log.Info("restored", "volume", name, "took", time.Since(begun))
-	case errors.Is(err, mooring.ErrInUse) && !d.present(rec.Volume.Disk):
+	case errors.Is(err, mooring.ErrInUse) && !d.Devices.Sees(rec.Volume.Disk):
 		d.setTaken(name, err)
 		d.Log.Error("restore", "volume", name, "err", errors.Join(err, d.abandon(name)))
 	default:

@@ -12,23 +12,37 @@ import (
 	"github.com/mooring-sh/mooring/internal/ledger"
 )
 
-// local is what the kernel says of all volumes at one moment.
+// local is what the kernel says of volumes at one moment.
 type local struct {
 	mounted map[mooring.Name]guest.Mount
 	present []mooring.DiskID
 }
 
-// local asks the kernel. What it cannot say counts as not mounted and not attached: these are for people to read.
+// local asks the kernel about all volumes. What it cannot say counts as not mounted and not attached: these are for people to read.
 func (d *Driver) local() local {
-	var l local
-	var err error
-	if l.mounted, err = d.Devices.Mounted(); err != nil {
-		d.Log.Error("read mounts", "err", err)
-	}
-	if l.present, err = d.Devices.Present(); err != nil {
+	present, err := d.Devices.Present()
+	if err != nil {
 		d.Log.Error("read devices", "err", err)
 	}
+	return local{d.mounted(), present}
+}
+
+// localOf asks the kernel about one volume alone: dockerd wants to know about each, and at a start of the machine everybody waits for dockerd.
+func (d *Driver) localOf(vol mooring.Volume) local {
+	l := local{mounted: d.mounted(vol.Name)}
+	if vol.Disk != "" && d.Devices.Sees(vol.Disk) {
+		l.present = []mooring.DiskID{vol.Disk}
+	}
 	return l
+}
+
+// mounted returns which of these volumes are mounted, or of all if none is named, as far as the kernel can say.
+func (d *Driver) mounted(names ...mooring.Name) map[mooring.Name]guest.Mount {
+	mounted, err := d.Devices.Mounted(names...)
+	if err != nil {
+		d.Log.Error("read mounts", "err", err)
+	}
+	return mounted
 }
 
 func (d *Driver) view(rec ledger.Record, l local) admin.View {
@@ -57,7 +71,7 @@ func (d *Driver) view(rec ledger.Record, l local) admin.View {
 
 // dockerVolume is what docker volume inspect shows. Its Status has the ancestor's keys where they mean the same.
 func (d *Driver) dockerVolume(rec ledger.Record) *volume.Volume {
-	v := d.view(rec, d.local())
+	v := d.view(rec, d.localOf(rec.Volume))
 	out := &volume.Volume{Name: string(v.Name), Mountpoint: v.Mountpoint}
 	if !v.Created.IsZero() {
 		out.CreatedAt = v.Created.UTC().Format(time.RFC3339)
@@ -105,10 +119,7 @@ func attachedText(attached bool) string {
 
 func (d *Driver) listResponse() volume.ListResponse {
 	res := volume.ListResponse{Volumes: []*volume.Volume{}}
-	mounted, err := d.Devices.Mounted()
-	if err != nil {
-		d.Log.Error("read mounts", "err", err)
-	}
+	mounted := d.mounted()
 	for _, rec := range d.Ledger.All() {
 		res.Volumes = append(res.Volumes, &volume.Volume{Name: string(rec.Volume.Name), Mountpoint: mountpoint(mounted, rec)})
 	}
@@ -117,11 +128,11 @@ func (d *Driver) listResponse() volume.ListResponse {
 
 // Status is the driver on one screen.
 func (d *Driver) status() admin.Status {
-	l := d.local()
+	mounted := d.mounted()
 	st := admin.Status{Conditions: d.wrong("")}
 	for _, rec := range d.Ledger.All() {
 		st.Volumes++
-		if mountpoint(l.mounted, rec) != "" {
+		if mountpoint(mounted, rec) != "" {
 			st.Mounted++
 		}
 		if len(inBoot(rec.Holders, d.Boot)) > 0 {

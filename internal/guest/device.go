@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,16 +46,26 @@ func blockDevice(path string) (number, error) {
 // Present returns the disks that the guest sees, sorted: those whose UUID the kernel tells, and those that have a link wwn-0x and 32 digits to a block device. Nothing waits for udev, which at a boot
 // makes its links late.
 func (g *Guest) Present() ([]mooring.DiskID, error) {
-	disks, err := g.numbers()
+	disks, err := g.links()
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]mooring.DiskID, 0, len(disks))
-	for _, id := range disks {
-		ids = append(ids, id)
+	err = g.eachTold(func(dev string, id mooring.DiskID) (stop bool) {
+		if n, err := blockDevice(dev); err == nil {
+			disks[n] = id // whatever the link says: it may be left over from the disk that had the device's name before
+		}
+		return false
+	})
+	if err != nil {
+		return nil, err
 	}
-	slices.Sort(ids)
-	return slices.Compact(ids), nil
+	return slices.Compact(slices.Sorted(maps.Values(disks))), nil
+}
+
+// Sees reports whether the guest sees the disk. What cannot be found out counts as not seen.
+func (g *Guest) Sees(id mooring.DiskID) bool {
+	_, err := g.find(id)
+	return err == nil
 }
 
 // Settled reports whether udev has nothing left to do (udev's mark of a queue that is not empty, as udevadm settle reads it). Without a udev it never has.
@@ -63,22 +74,13 @@ func (g *Guest) Settled() bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// numbers returns the disks that the guest sees by their devices' numbers. A link counts where the device itself does not tell whose it is: it may be left over from the disk that had the device's name before.
-func (g *Guest) numbers() (map[number]mooring.DiskID, error) {
-	told, err := g.told()
-	if err != nil {
-		return nil, err
-	}
+// links returns the disks that udev's links name, by the numbers of the devices that they lead to.
+func (g *Guest) links() (map[number]mooring.DiskID, error) {
 	links, err := os.ReadDir(g.cfg.ByID)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list disks: %w", err)
 	}
 	disks := make(map[number]mooring.DiskID)
-	for name, id := range told {
-		if n, err := blockDevice(filepath.Join("/dev", name)); err == nil {
-			disks[n] = id
-		}
-	}
 	for _, link := range links {
 		digits, ok := strings.CutPrefix(link.Name(), "wwn-0x")
 		if !ok {
@@ -88,48 +90,71 @@ func (g *Guest) numbers() (map[number]mooring.DiskID, error) {
 		if err != nil || id.WWN() != link.Name() {
 			continue // a partition, or not one of vSphere's
 		}
-		n, err := blockDevice(filepath.Join(g.cfg.ByID, link.Name()))
-		if err != nil {
-			continue // it leads nowhere: of a disk that is just going
-		}
-		if _, known := disks[n]; !known {
+		if n, err := blockDevice(filepath.Join(g.cfg.ByID, link.Name())); err == nil { // else it leads nowhere: of a disk that is just going
 			disks[n] = id
 		}
 	}
 	return disks, nil
 }
 
-// told returns the disks whose UUID the kernel itself tells, by their names in /dev.
-func (g *Guest) told() (map[string]mooring.DiskID, error) {
+// eachTold calls visit with the device nodes of the disks whose UUID the kernel itself tells, until it says stop.
+func (g *Guest) eachTold(visit func(dev string, id mooring.DiskID) (stop bool)) error {
 	list, err := os.ReadDir(filepath.Join(g.cfg.Sys, "block"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list disks: %w", err)
+		return fmt.Errorf("list disks: %w", err)
 	}
-	disks := make(map[string]mooring.DiskID)
 	for _, entry := range list {
-		if id, ok := identity(filepath.Join(g.cfg.Sys, "block", entry.Name())); ok {
-			disks[entry.Name()] = id
+		id, ok := identity(filepath.Join(g.cfg.Sys, "block", entry.Name()))
+		if ok && visit(filepath.Join("/dev", entry.Name()), id) {
+			return nil
 		}
 	}
-	return disks, nil
+	return nil
+}
+
+// diskOf returns whose device that is: what the device itself tells, or else what a link says; empty if neither does.
+func (g *Guest) diskOf(n number) (mooring.DiskID, error) {
+	if id, ok := g.tells(n); ok {
+		return id, nil
+	}
+	disks, err := g.links()
+	return disks[n], err
+}
+
+// tells returns the UUID that the device with that number tells of itself.
+func (g *Guest) tells(n number) (mooring.DiskID, bool) {
+	return identity(filepath.Join(g.cfg.Sys, "dev/block", n.String()))
 }
 
 // identity returns the UUID that the disk with that directory in sysfs tells of itself: a virtual disk of vSphere's by its NAA identifier, one of the lab's by its serial number (SPC-5, "Unit Serial
 // Number VPD page": four bytes, then the number).
 func identity(dir string) (mooring.DiskID, bool) {
-	digits := ""
-	if text, err := os.ReadFile(filepath.Join(dir, "device/wwid")); err == nil {
-		digits, _ = strings.CutPrefix(strings.TrimSpace(string(text)), "naa.")
+	if digits, ok := strings.CutPrefix(strings.TrimSpace(string(attribute(dir, "device/wwid"))), "naa."); ok {
+		if id, err := mooring.ParseDiskID(digits); err == nil {
+			return id, true
+		}
 	}
-	if id, err := mooring.ParseDiskID(digits); err == nil {
-		return id, true
-	}
-	page, err := os.ReadFile(filepath.Join(dir, "device/vpd_pg80"))
-	if err != nil || len(page) < 4 {
+	page := attribute(dir, "device/vpd_pg80")
+	if len(page) < 4 {
 		return "", false // a loop device, or a kernel that does not tell
 	}
 	id, err := mooring.ParseDiskID(strings.TrimRight(string(page[4:]), "\x00 "))
 	return id, err == nil
+}
+
+// attribute returns the content of a file in sysfs, which one read gives whole, and nothing if it cannot be read. Many are read at every start, and [os.ReadFile] takes three times as many system calls.
+func attribute(dir, name string) []byte {
+	fd, err := unix.Open(filepath.Join(dir, name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = unix.Close(fd) }() // nothing was written
+	page := make([]byte, os.Getpagesize())
+	n, err := unix.Read(fd, page)
+	if err != nil {
+		return nil
+	}
+	return page[:n]
 }
 
 // Device waits until the guest sees the disk and returns its device node, as /dev/sdb. After three seconds the SCSI hosts are scanned, once. The error
@@ -164,17 +189,17 @@ func (g *Guest) find(id mooring.DiskID) (string, error) {
 	if err == nil {
 		return dev, nil
 	}
-	told, toldErr := g.told()
-	for name, is := range told {
-		dev := filepath.Join("/dev", name)
-		if is != id {
-			continue
+	found := ""
+	listErr := g.eachTold(func(dev string, is mooring.DiskID) (stop bool) {
+		if _, err := blockDevice(dev); is == id && err == nil {
+			found = dev
 		}
-		if _, err := blockDevice(dev); err == nil {
-			return dev, nil
-		}
+		return found != ""
+	})
+	if found != "" {
+		return found, nil
 	}
-	return "", errors.Join(err, toldErr)
+	return "", errors.Join(err, listErr)
 }
 
 // linked returns the device node to which the disk's link leads.
@@ -200,7 +225,7 @@ func (g *Guest) linked(id mooring.DiskID) (string, error) {
 // sameIdentity compares the disk's UUID with the one that the device itself tells, where it tells one: a link may be left over from the
 // disk that had the device's name before.
 func (g *Guest) sameIdentity(dev string, n number, id mooring.DiskID) error {
-	if told, ok := identity(filepath.Join(g.cfg.Sys, "dev/block", n.String())); ok && told != id {
+	if told, ok := g.tells(n); ok && told != id {
 		return fmt.Errorf("find disk %s: its link leads to %s, which is disk %s: %w", id, dev, told, mooring.ErrCorrupt)
 	}
 	return nil

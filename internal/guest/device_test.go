@@ -165,7 +165,7 @@ func TestDiskIsFoundWithoutUdev(t *testing.T) {
 			cancel()
 			dev, err := g.Device(ctx, d.Disk)
 			present, perr := g.Present()
-			if (err == nil && dev == d.dev) != c.found || perr != nil || slices.Contains(present, d.Disk) != c.found {
+			if (err == nil && dev == d.dev) != c.found || perr != nil || slices.Contains(present, d.Disk) != c.found || g.Sees(d.Disk) != c.found {
 				t.Errorf("%s, link %q: got %s (%v), present %v (%v), want found: %t", what, link, dev, err, present, perr, c.found)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
@@ -25,22 +26,25 @@ type Mount struct {
 	root    string // which directory of the filesystem is mounted: "/" for one of ours
 }
 
-// Mounted returns what is mounted on the mount directories, by volume. Where mounts are stacked it is the topmost.
-func (g *Guest) Mounted() (map[mooring.Name]Mount, error) {
+// Mounted returns what is mounted on the mount directories of these volumes, or of all if none is named. Where mounts are stacked it is the topmost.
+func (g *Guest) Mounted(names ...mooring.Name) (map[mooring.Name]Mount, error) {
 	top := g.mountDir()
-	disks, err := g.numbers()
-	if err != nil {
-		return nil, err
-	}
-	list, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) { return filepath.Dir(i.Mountpoint) != top, false })
+	list, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) {
+		other := len(names) > 0 && !slices.Contains(names, mooring.Name(filepath.Base(i.Mountpoint)))
+		return other || filepath.Dir(i.Mountpoint) != top, false
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list mounts: %w", err)
 	}
 	mounts := make(map[mooring.Name]Mount, len(list))
 	for _, i := range list {
-		m := newMount(i)
-		m.Disk = disks[m.device]
-		mounts[mooring.Name(filepath.Base(i.Mountpoint))] = m
+		mounts[mooring.Name(filepath.Base(i.Mountpoint))] = newMount(i)
+	}
+	for name, m := range mounts {
+		if m.Disk, err = g.diskOf(m.device); err != nil {
+			return nil, err
+		}
+		mounts[name] = m
 	}
 	return mounts, nil
 }
@@ -74,9 +78,8 @@ func mountAt(dir string) (Mount, error) {
 func (g *Guest) ours(m Mount, vol mooring.Volume) (bool, error) {
 	dev, err := g.find(vol.Disk)
 	if errors.Is(err, mooring.ErrNotFound) {
-		disks, err := g.numbers()
-		_, known := disks[m.device]
-		return !known && m.root == "/", err
+		disk, err := g.diskOf(m.device)
+		return disk == "" && m.root == "/", err
 	}
 	if err != nil {
 		return false, err

@@ -164,6 +164,10 @@ func TestMountedNamesVolumesAndTheirDisks(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+	some, err := m.Mounted("db", "größe-数据", "never-there")
+	if err != nil || len(some) != 2 || some["db"] != mounts["db"] || some["größe-数据"] != mounts["größe-数据"] {
+		t.Errorf("of three: got %v, %v", some, err)
+	}
 }
 
 // The mount directory may lie behind a link; the kernel's table names where it leads.
