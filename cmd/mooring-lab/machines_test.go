@@ -159,7 +159,7 @@ func TestDrillOfAMachine(t *testing.T) {
 	needRoot(t)
 	deb, program := made(t)
 	dir := state(t)
-	if status, _, errs := run(t, "up", "--state", dir, "--guest", "qemu", "--vms", "1", "--hosts", "2", "--time-scale", "10", "--package", deb); status != 0 {
+	if status, _, errs := run(t, "up", "--state", dir, "--guest", "qemu", "--vms", "1", "--hosts", "3", "--time-scale", "10", "--package", deb); status != 0 {
 		t.Fatalf("up: got status %d, %s", status, errs)
 	}
 	t.Cleanup(func() {

@@ -292,7 +292,7 @@ func TestFlagsOfTheOtherGuestAreRefused(t *testing.T) {
 		{[]string{"--vms", "3", "--time-scale", "10"}, []string{"--vms goes with --guest qemu only", "--time-scale goes", "hint: mooring-lab up --guest qemu"}},
 		{[]string{"--guest", "qemu", "--no-plugin"}, []string{"--no-plugin goes with --guest local only", "hint: mooring-lab up --guest local"}},
 		{[]string{"--guest", "vmware"}, []string{`--guest "vmware": allowed are local and qemu`}},
-		{[]string{"--guest", "qemu", "--vms", "0", "--hosts", "99", "--debian", "trixie,sid"}, []string{"--vms 0: allowed are 1 to 16", "--hosts 99", `"sid": allowed are trixie and bookworm`}},
+		{[]string{"--guest", "qemu", "--vms", "0", "--hosts", "2", "--debian", "trixie,sid"}, []string{"--vms 0: allowed are 1 to 16", "--hosts 2: allowed are 3 to 16", `"sid": allowed are trixie and bookworm`}},
 		{[]string{"--guest", "qemu", "--package", "nothing.deb"}, []string{"--package nothing.deb: want a Debian package"}},
 	} {
 		status, _, errs := run(t, append([]string{"up", "--state", dir}, c.args...)...)

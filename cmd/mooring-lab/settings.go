@@ -98,8 +98,12 @@ func (s *settings) check(cmd *cobra.Command) error {
 	return err
 }
 
-// most is how many hosts or virtual machines a lab may have.
-const most = 16
+const (
+	// most is how many hosts or virtual machines a lab may have.
+	most = 16
+	// fewestHosts is how many vSAN's default policy takes: two hold a copy each, and a third the witness.
+	fewestHosts = 3
+)
 
 // wrongValues says which flags have values that cannot be.
 func (s *settings) wrongValues() []string {
@@ -109,7 +113,7 @@ func (s *settings) wrongValues() []string {
 			wrong = append(wrong, fmt.Sprintf(format, args...))
 		}
 	}
-	need(s.hosts >= 1 && s.hosts <= most, "--hosts %d: allowed are 1 to %d", s.hosts, most)
+	need(s.hosts >= fewestHosts && s.hosts <= most, "--hosts %d: allowed are %d to %d", s.hosts, fewestHosts, most)
 	need(s.vms >= 1 && s.vms <= most, "--vms %d: allowed are 1 to %d", s.vms, most)
 	need(s.scale >= 1 && s.scale <= 1000, "--time-scale %v: allowed are 1 to 1000", s.scale)
 	need(s.memory == 0 || s.memory >= 512, "--memory %d: want 512 MB at least", s.memory)
