@@ -15,6 +15,10 @@ const insideEnv = "MOORING_TEST_NAMESPACES"
 // TestMain runs the tests, as root, in mount, network and process namespaces of their own: whatever they leave behind, registries, mounts and with them loop
 // devices, ends with the namespaces, however they end.
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(rehashEnv); dir != "" {
+		fmt.Fprintln(os.Stderr, rehashForEver(dir, os.Stdout))
+		os.Exit(1)
+	}
 	switch {
 	case os.Geteuid() != 0:
 		os.Exit(m.Run())
