@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/mooring-sh/mooring/integration/harborlike"
+	"github.com/mooring-sh/mooring/internal/admin"
 )
 
 const (
@@ -51,12 +52,15 @@ func TestMeasureKilledDockerd(t *testing.T) {
 	})
 }
 
-// TestMeasureStaleProxy measures how often the supervisor heals a proxy that takes jobservice for core.
+// TestMeasureStaleProxy measures how often the supervisor heals a proxy that takes jobservice for core, and how often a reload is enough. The next round begins when the supervisor has seen that all is well
+// again: before, it would take the next stale address for the last one, which its cure did not cure.
 func TestMeasureStaleProxy(t *testing.T) {
 	h := newSupervised(t)
-	started := docker(t, "inspect", "-f", "{{.State.StartedAt}}", "nginx")
+	startedAt := func() string { return docker(t, "inspect", "-f", "{{.State.StartedAt}}", "nginx") }
 	var took []time.Duration
+	restarts := 0
 	for n := range handOvers {
+		before := startedAt()
 		h.signal(t, syscall.SIGSTOP)
 		h.script(t, harborlike.StaleUpstream)
 		if status, text := get(t.Context(), pingPath); status != http.StatusUnauthorized {
@@ -70,13 +74,18 @@ func TestMeasureStaleProxy(t *testing.T) {
 			continue
 		}
 		took = append(took, time.Since(began))
+		if startedAt() != before {
+			restarts++
+		}
+		healed := time.Now()
+		until(t, "the supervisor sees the right answer", func() bool {
+			doors := h.stack(t).Doors
+			return doors.Right && doors.Asked.After(healed)
+		})
 	}
 	slices.Sort(took)
-	restarted := ""
-	if docker(t, "inspect", "-f", "{{.State.StartedAt}}", "nginx") != started {
-		restarted = "; the proxy was restarted"
-	}
-	say("stale proxy: %d of %d healed, after %.1f s (median; at most %.1f s)%s", len(took), handOvers, took[len(took)/2].Seconds(), took[len(took)-1].Seconds(), restarted)
+	say("stale proxy: %d of %d healed, %d of them by a restart of the proxy, the others by a reload; after %.1f s (median; at most %.1f s)",
+		len(took), handOvers, restarts, took[len(took)/2].Seconds(), took[len(took)-1].Seconds())
 }
 
 // TestMeasureAtRest measures what the supervisor of a stack with some images takes when all is well: of the processor, of memory, and of Docker.
@@ -169,6 +178,7 @@ type supervised struct {
 	*harbor
 
 	supervisor *os.Process
+	socket     string       // for administrators
 	asked      func() int64 // how many requests the supervisor has sent to Docker
 }
 
@@ -180,10 +190,10 @@ func newSupervised(t *testing.T) *supervised {
 	s.whole(t)
 	dir := t.TempDir()
 	engine, asked := countRequests(t)
-	s.asked = asked
+	s.asked, s.socket = asked, filepath.Join(dir, "supervisor.sock")
 	config := filepath.Join(dir, "supervisor.yaml")
 	text := fmt.Sprintf("stack: {directory: %s, profile: harbor}\nstate_dir: %s\nadmin_socket: %s\nplugin_admin_socket: %s\ndocker_host: %s\n",
-		s.dir, filepath.Join(dir, "state"), filepath.Join(dir, "supervisor.sock"), r.unit.AdminSocket(), engine)
+		s.dir, filepath.Join(dir, "state"), s.socket, r.unit.AdminSocket(), engine)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -214,6 +224,26 @@ func newSupervised(t *testing.T) *supervised {
 		t.Fatal("dockerd would still open the doors")
 	}
 	return s
+}
+
+// stack asks the supervisor how the stack is doing.
+func (s *supervised) stack(t *testing.T) (stack admin.Stack) {
+	t.Helper()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", s.socket)
+	}}}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://supervisor"+admin.StackPath, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(json.NewDecoder(resp.Body).Decode(&stack), resp.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return stack
 }
 
 func (s *supervised) signal(t *testing.T, sig os.Signal) {
