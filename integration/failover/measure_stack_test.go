@@ -22,7 +22,7 @@ const (
 	answeringLimit = 15 * time.Minute
 	wholeLimit     = 3 * time.Minute
 	// undisturbed is how long nobody looks at the machine after its power-on, and lookEvery the time between two looks then: a stack that Docker has given up is not waited for.
-	undisturbed = 3 * time.Minute
+	undisturbed = 2 * time.Minute
 	lookEvery   = 30 * time.Second
 	// plainDir is the project of the other side, and answering the stream on which the machine says that its stack answers.
 	plainDir  = "/opt/plain"
@@ -163,7 +163,8 @@ func (s *scene) startStack(ours bool) stackStart {
 	return st
 }
 
-// answers waits until the stack answers right, or will not any more: its containers are twice in a row as they were, and Docker starts none of them again.
+// answers waits until the stack answers right, or will not be whole any more: twice in a row the same containers do not run and are not being restarted. Docker starts those no more, whatever else it restarts
+// for want of them.
 func (s *scene) answers(began time.Time) bool {
 	s.t.Helper()
 	last := ""
@@ -174,13 +175,19 @@ func (s *scene) answers(began time.Time) bool {
 		if err == nil {
 			return true
 		}
-		now := s.notRunning()
-		if now == last && now != "" && !strings.Contains(now, "restarting") {
+		now := givenUp(s.notRunning())
+		if now == last && now != "" {
 			return false
 		}
 		last = now
 	}
 	return false
+}
+
+// givenUp returns those of the containers that do not run which Docker does not restart.
+func givenUp(containers string) string {
+	all := strings.Split(containers, "; ")
+	return strings.Join(slices.DeleteFunc(all, func(c string) bool { return strings.HasPrefix(c, "restarting") }), "; ")
 }
 
 // missing gives what is still coming its time, and says what has not come.
