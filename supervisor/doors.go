@@ -30,6 +30,9 @@ func (s *step) mindDoors() {
 		}
 	}
 	if !entries {
+		if d.Answer.Right {
+			d.Answer = Answer{} // of a door that is down by now
+		}
 		return
 	}
 	if s.o.Now.Sub(d.Answer.At) >= s.pauseOfQuestions() {
