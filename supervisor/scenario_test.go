@@ -273,6 +273,12 @@ func (p *play) command(d *datadriven.TestData) {
 		for line := range strings.Lines(supervisor.Page(supervisor.ReportOf(p.recovery, p.images.state))) {
 			p.lines = append(p.lines, strings.TrimRight(line, "\n"))
 		}
+	case "answer": // what people are told of the doors
+		if a := supervisor.ReportOf(p.recovery, p.images.state).Doors; a.Asked.IsZero() {
+			p.lines = append(p.lines, "none")
+		} else {
+			p.lines = append(p.lines, fmt.Sprintf("right: %t %s", a.Right, a.Text))
+		}
 	default:
 		p.t.Fatalf("unknown command %s", d.Cmd)
 	}
