@@ -54,7 +54,7 @@ type times struct {
 // crew is how many containers start, each with a volume of its own; rounds is how often each side does.
 const (
 	crew   = 9
-	rounds = 3
+	rounds = 5
 )
 
 // TestMeasureStart measures what Mooring costs at a start after a host's death: the time from power-on until the plugin is ready and until nine
