@@ -216,7 +216,7 @@ func newSupervised(t *testing.T) *supervised {
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Process.Signal(syscall.SIGCONT) // a test may have ended while it stood still
-		_ = cmd.Wait() // the signal
+		_ = cmd.Wait()                          // the signal
 		if text, err := os.ReadFile(said.Name()); t.Failed() {
 			t.Logf("the supervisor says (%v):\n%s", err, text)
 		}
