@@ -112,12 +112,12 @@ func (g *Guest) eachTold(visit func(dev string, id mooring.DiskID) (stop bool)) 
 	return nil
 }
 
-// diskOf returns whose device that is: what the device itself tells, or else what a link says; empty if neither does.
-func (g *Guest) diskOf(n number) (mooring.DiskID, error) {
+// diskOf returns whose device that is: what the device itself tells, or else what one of the links says, which are not read before; empty if neither does.
+func (g *Guest) diskOf(n number, links func() (map[number]mooring.DiskID, error)) (mooring.DiskID, error) {
 	if id, ok := g.tells(n); ok {
 		return id, nil
 	}
-	disks, err := g.links()
+	disks, err := links()
 	return disks[n], err
 }
 

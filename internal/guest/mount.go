@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -40,8 +41,9 @@ func (g *Guest) Mounted(names ...mooring.Name) (map[mooring.Name]Mount, error) {
 	for _, i := range list {
 		mounts[mooring.Name(filepath.Base(i.Mountpoint))] = newMount(i)
 	}
+	links := sync.OnceValues(g.links)
 	for name, m := range mounts {
-		if m.Disk, err = g.diskOf(m.device); err != nil {
+		if m.Disk, err = g.diskOf(m.device, links); err != nil {
 			return nil, err
 		}
 		mounts[name] = m
@@ -78,7 +80,7 @@ func mountAt(dir string) (Mount, error) {
 func (g *Guest) ours(m Mount, vol mooring.Volume) (bool, error) {
 	dev, err := g.find(vol.Disk)
 	if errors.Is(err, mooring.ErrNotFound) {
-		disk, err := g.diskOf(m.device)
+		disk, err := g.diskOf(m.device, g.links)
 		return disk == "" && m.root == "/", err
 	}
 	if err != nil {
