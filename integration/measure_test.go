@@ -79,8 +79,9 @@ func TestMeasureStaleProxy(t *testing.T) {
 		}
 		healed := time.Now()
 		until(t, "the supervisor sees the right answer", func() bool {
-			doors := h.stack(t).Doors
-			return doors.Right && doors.Asked.After(healed)
+			var st admin.Stack
+			ask(t, h.socket, admin.StackPath, &st)
+			return st.Doors.Right && st.Doors.Asked.After(healed)
 		})
 	}
 	slices.Sort(took)
@@ -225,26 +226,6 @@ func newSupervised(t *testing.T) *supervised {
 		t.Fatal("dockerd would still open the doors")
 	}
 	return s
-}
-
-// stack asks the supervisor how the stack is doing.
-func (s *supervised) stack(t *testing.T) (stack admin.Stack) {
-	t.Helper()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", s.socket)
-	}}}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://supervisor"+admin.StackPath, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(json.NewDecoder(resp.Body).Decode(&stack), resp.Body.Close()); err != nil {
-		t.Fatal(err)
-	}
-	return stack
 }
 
 func (s *supervised) signal(t *testing.T, sig os.Signal) {

@@ -146,12 +146,18 @@ func (r *rig) calls(t *testing.T, mark int64) []string {
 	return ops
 }
 
-// ask gets a path of the admin socket.
+// ask gets a path of the plugin's admin socket.
 func (r *rig) ask(t *testing.T, path string, into any) {
+	t.Helper()
+	ask(t, r.unit.AdminSocket(), path, into)
+}
+
+// ask gets a path of an admin socket.
+func ask(t *testing.T, socket, path string, into any) {
 	t.Helper()
 	client := http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", r.unit.AdminSocket())
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		},
 	}}
 	defer client.CloseIdleConnections()
