@@ -70,12 +70,12 @@ func (r *inRepository) tag(t seenTag) {
 	}
 	for i := range t.index {
 		if l := &t.index[i]; l.Problem != "" && l.Problem != layout.LinkMissing {
-			r.foundTag(IndexLink, t.name, "", l, fmt.Sprintf("the link to what the tag once was, %s, is not valid: %s", l.Name.Short(), l.Problem), l.Name)
+			r.foundTag(IndexLink, t.name, "", l, fmt.Sprintf("the link to what the tag once was, %s, %s", l.Name.Short(), r.trouble(l)), l.Name)
 		}
 	}
 	switch {
 	case t.target == "":
-		text := "the tag's link is not valid: " + t.link.Problem
+		text := "the tag's link " + r.trouble(t.link)
 		if r.seen.Remote {
 			text = "the registry does not say what the tag names: " + t.link.Problem
 		}
@@ -98,6 +98,23 @@ func (r *inRepository) tag(t seenTag) {
 	}
 }
 
+// trouble says what is wrong with a tag's link.
+func (r *inRepository) trouble(l *layout.Link) string {
+	if r.unread(l) {
+		return "cannot be read: " + l.Problem
+	}
+	return "is not valid: " + l.Problem
+}
+
+// unread reports whether nothing is known of what a link of the storage says, for its disk answers with an error.
+func (r *inRepository) unread(l *layout.Link) bool {
+	switch l.Problem {
+	case "", layout.LinkMissing, layout.LinkEmpty, layout.LinkInvalid, layout.LinkLies:
+		return false
+	}
+	return !r.seen.Remote
+}
+
 // pushedSince reports whether what the tag names came later than the manifest.
 func (r *inRepository) pushedSince(t seenTag) bool {
 	return !r.m.has(r.Name, t.target) || t.pushed.After(r.m.taken.Add(-coarse))
@@ -106,6 +123,9 @@ func (r *inRepository) pushedSince(t seenTag) bool {
 // foundTag lists a finding about a tag.
 func (r *inRepository) foundTag(kind Kind, name string, image registry.Digest, l *layout.Link, text string, to registry.Digest) {
 	f := Finding{Repository: r.Name, Tag: name, Image: image, Digest: image, Kind: kind, Text: text, link: l, to: to}
+	if l != nil && r.unread(l) {
+		f.Kind, f.link = Unreadable, nil
+	}
 	if to != "" {
 		f.Digest = to
 	}

@@ -28,34 +28,30 @@ import (
 
 // bench is a filesystem to measure on.
 type bench struct {
-	*disk
+	*layouttest.Disk
+
+	b *testing.B
 }
 
 // newBench returns an empty filesystem on an image of its own in TMPDIR, which has to be on a disk.
 func newBench(b *testing.B) bench {
 	b.Helper()
-	kind := cmp.Or(os.Getenv("FS"), "ext4")
-	needRoot(b, "losetup", "mkfs."+kind)
-	d := &disk{tb: b, kind: kind, image: filepath.Join(b.TempDir(), "image"), direct: true}
-	sh(b, "truncate", "--size", "24G", d.image)
-	d.format()
-	d.mount()
-	return bench{disk: d}
+	return bench{layouttest.NewDirectDisk(b, cmp.Or(os.Getenv("FS"), "ext4"), "24G"), b}
 }
 
 // cold empties the caches of the filesystem.
 func (d bench) cold() {
-	d.unmount()
-	d.mount()
+	d.Unmount()
+	d.Mount()
 }
 
 // reads returns how many reads the disk has served.
 func (d bench) reads() int {
-	d.tb.Helper()
-	stat, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(d.dev), "stat"))
-	must(d.tb, err)
+	d.b.Helper()
+	stat, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(d.Dev), "stat"))
+	must(d.b, err)
 	n, err := strconv.Atoi(strings.Fields(string(stat))[0])
-	must(d.tb, err)
+	must(d.b, err)
 	return n
 }
 
@@ -111,13 +107,13 @@ func BenchmarkScan(b *testing.B) {
 	if os.Getenv("MEASURE") != "" {
 		scale.Repositories, scale.Images = 100, 10000
 	}
-	layouttest.At(b, d.dir()).Fill(scale)
-	d.sync()
+	layouttest.At(b, d.Dir()).Fill(scale)
+	d.Sync()
 	var snap *layout.Snapshot
 	sides := func() (*side, *side) {
-		return &side{name: "bare", run: func() { bareWalk(filepath.Join(d.dir(), "docker"), 64) }},
+		return &side{name: "bare", run: func() { bareWalk(filepath.Join(d.Dir(), "docker"), 64) }},
 			&side{name: "scan", run: func() {
-				s, err := layout.Open(d.dir())
+				s, err := layout.Open(d.Dir())
 				must(b, err)
 				snap = scan(b, s)
 			}}
@@ -215,15 +211,15 @@ func bareList(path string, buf []byte) (dirs []string) {
 // BenchmarkRehash compares Rehash with as many workers that do nothing but direct reads of a megabyte and SHA-256, and with the command sha256sum as people call it.
 func BenchmarkRehash(b *testing.B) {
 	d := newBench(b)
-	r := layouttest.At(b, d.dir())
+	r := layouttest.At(b, d.Dir())
 	scale := layouttest.Scale{Repositories: 1, Images: 3, Layers: 8, LayerSize: 10 << 20}
 	if os.Getenv("MEASURE") != "" {
 		scale.Images = 50
 	}
 	r.Fill(scale)
-	d.sync()
+	d.Sync()
 	workers := max(runtime.GOMAXPROCS(0), 8)
-	s, err := layout.Open(d.dir())
+	s, err := layout.Open(d.Dir())
 	must(b, err)
 	all := blobs(scan(b, s))
 	slices.SortFunc(all, func(a, b layout.Blob) int { return cmp.Or(cmp.Compare(b.Size, a.Size), cmp.Compare(a.Inode, b.Inode)) })
@@ -236,14 +232,14 @@ func BenchmarkRehash(b *testing.B) {
 			continue
 		}
 		b.Run(name, func(b *testing.B) {
-			bare := &side{name: "bare", run: func() { bareHash(b, layouttest.At(b, d.dir()), all, workers) }}
+			bare := &side{name: "bare", run: func() { bareHash(b, layouttest.At(b, d.Dir()), all, workers) }}
 			ours := &side{name: "rehash", run: func() {
-				s, err := layout.Open(d.dir())
+				s, err := layout.Open(d.Dir())
 				must(b, err)
 				must(b, s.Rehash(b.Context(), all, p, func(h layout.Hashed) { must(b, h.Err) }))
 			}}
 			command := &side{name: "sha256sum", run: func() {
-				sh(b, "find", filepath.Join(d.dir(), "docker"), "-name", "data", "-exec", "sha256sum", "{}", "+")
+				layouttest.Sh(b, "find", filepath.Join(d.Dir(), "docker"), "-name", "data", "-exec", "sha256sum", "{}", "+")
 			}}
 			d.compare(b, d.cold, bare, ours, command)
 			b.ReportMetric(float64(bytes)/1e6/median(bare.took).Seconds(), "bare-MB/s")

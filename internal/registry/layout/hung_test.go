@@ -22,7 +22,7 @@ type gate struct {
 
 func newGate(tb testing.TB, path string) *gate {
 	tb.Helper()
-	needRoot(tb)
+	layouttest.NeedRoot(tb) // needs root
 	fd, err := unix.FanotifyInit(unix.FAN_CLASS_CONTENT|unix.FAN_CLOEXEC, unix.O_RDONLY)
 	if errors.Is(err, unix.ENOSYS) {
 		tb.Skip("needs fanotify")
