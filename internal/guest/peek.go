@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -34,58 +33,25 @@ func peek(dev, fstype string) (lookup, error) {
 
 // detachedMount mounts the filesystem read-only on no directory. It is gone when the file is closed.
 func detachedMount(dev, fstype string) (*os.File, error) {
-	fs, err := systemFile(unix.SYS_FSOPEN, cString(fstype), unix.FSOPEN_CLOEXEC)
+	fs, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = fs.Close() }()
-	for _, c := range [...]struct {
-		cmd        uintptr
-		key, value string
-	}{
-		{unix.FSCONFIG_SET_STRING, "source", dev},
-		{unix.FSCONFIG_SET_FLAG, "ro", ""},
-		{unix.FSCONFIG_SET_FLAG, "norecovery", ""},
-		{unix.FSCONFIG_CMD_CREATE, "", ""},
-	} {
-		if err := configure(fs, c.cmd, c.key, c.value); err != nil {
+	defer func() { _ = unix.Close(fs) }()
+	if err := unix.FsconfigSetString(fs, "source", dev); err != nil {
+		return nil, err
+	}
+	for _, flag := range [...]string{"ro", "norecovery"} {
+		if err := unix.FsconfigSetFlag(fs, flag); err != nil {
 			return nil, err
 		}
 	}
-	fd, _, errno := unix.Syscall(unix.SYS_FSMOUNT, fs.Fd(), unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY)
-	if errno != 0 {
-		return nil, errno
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return nil, err
 	}
-	return os.NewFile(fd, dev), nil
-}
-
-// configure is fsconfig(2): an empty key or value is a null pointer.
-func configure(fs *os.File, cmd uintptr, key, value string) error {
-	_, _, errno := unix.Syscall6(unix.SYS_FSCONFIG, fs.Fd(), cmd,
-		uintptr(unsafe.Pointer(cString(key))), uintptr(unsafe.Pointer(cString(value))), 0, 0)
-	if errno != 0 {
-		return errno
-	}
-	return nil
-}
-
-// systemFile makes a system call that takes a string and flags and returns a file descriptor.
-func systemFile(call uintptr, name *byte, flags uintptr) (*os.File, error) {
-	fd, _, errno := unix.Syscall(call, uintptr(unsafe.Pointer(name)), flags, 0)
-	if errno != 0 {
-		return nil, errno
-	}
-	return os.NewFile(fd, ""), nil
-}
-
-// cString returns s as the kernel reads it; nil for the empty string, and for one with a zero in it, which no caller has.
-func cString(s string) *byte {
-	if s == "" {
-		return nil
-	}
-	p, err := unix.BytePtrFromString(s)
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	return p
+	return os.NewFile(uintptr(fd), dev), nil
 }
