@@ -22,6 +22,7 @@ import (
 	"github.com/mooring-sh/mooring/integration/failover"
 	"github.com/mooring-sh/mooring/integration/lab/cluster"
 	"github.com/mooring-sh/mooring/integration/lab/image"
+	"github.com/mooring-sh/mooring/integration/lab/qemu"
 	"github.com/mooring-sh/mooring/integration/lab/vcenter"
 )
 
@@ -54,7 +55,7 @@ type kind string
 const (
 	trixie   kind = "two machines with Debian 13"
 	bookworm kind = "one machine with Debian 12 and Docker 20.10"
-	wide     kind = "two machines with Debian 13 and two processors each" // for measurements: no Docker host has one
+	steady   kind = "two machines with Debian 13, two processors each, and a clock that counts their instructions" // for measurements
 
 	// Of these, the first machine has a stack that is built like Harbor's.
 	harbor    kind = "one machine with Debian 13 and a stack"
@@ -70,8 +71,8 @@ func (k kind) shape(o *cluster.Options) {
 	o.VMs = 2
 	switch k {
 	case trixie:
-	case wide:
-		o.CPUs = 2
+	case steady:
+		o.CPUs, o.Accel = 2, qemu.Counted
 	case bookworm:
 		o.VMs, o.Suites = 1, []image.Suite{image.Bookworm}
 	case harbor:

@@ -152,14 +152,14 @@ func TestDumpsAreRead(t *testing.T) {
 func TestWitnessHearsWritersAndNothingElse(t *testing.T) {
 	w := failover.NewWitness()
 	now := time.Now()
-	w.Note("db", "up 00ab 0", now)
+	w.Note("db", "up 12.5s", now)
 	w.Note("db", "ack 1 0000000a 00ab", now)
 	w.Note("db", "ack 2 0000000b 00ab", now)
 	w.Note("db", "bad disk full", now)
 	w.Note("db", "ack one two three", now)
 	w.Note("login", "hello", now)
 	h := w.Heard("db")
-	if h.Last() != 2 || len(h.Ups) != 1 || len(h.Bad) != 1 || h.Acks[1].Sum != 0xb {
+	if h.Last() != 2 || len(h.Ups) != 1 || h.Ups[0].Uptime != 12500*time.Millisecond || len(h.Bad) != 1 || h.Acks[1].Sum != 0xb {
 		t.Errorf("got %+v", h)
 	}
 	if got := w.Strange(); len(got) != 2 {

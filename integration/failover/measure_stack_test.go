@@ -147,7 +147,7 @@ func (s *scene) startStack(ours bool) stackStart {
 	s.must(s.PowerOn(one))
 	var st stackStart
 	if s.answers(began) {
-		st.took = s.witness.Heard(answering).Ups[0].Sub(began)
+		st.took = s.witness.Heard(answering).Ups[0].At.Sub(began)
 	}
 	s.override(one, false)
 	s.rebooted(one)

@@ -18,11 +18,17 @@ type Ack struct {
 	At   time.Time // when the line came
 }
 
+// Up is a start of a writer.
+type Up struct {
+	At     time.Time     // when the line came
+	Uptime time.Duration // of the guest's kernel at that moment, by its own clock
+}
+
 // Heard is what one writer has said.
 type Heard struct {
 	Acks []Ack
-	Ups  []time.Time // of the writer's starts
-	Bad  []string    // why it refused to write
+	Ups  []Up     // the writer's starts
+	Bad  []string // why it refused to write
 }
 
 // Last returns the last acknowledged number; 0: none.
@@ -47,7 +53,7 @@ func NewWitness() *Witness {
 	return &Witness{heard: map[string]Heard{}, changed: make(chan struct{})}
 }
 
-// Note takes a line of a writer: "ack SEQ SUM LIFE", "up ...", or "bad WHY".
+// Note takes a line of a writer: "ack SEQ SUM LIFE", "up UPTIME", or "bad WHY".
 func (w *Witness) Note(stream, text string, at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -62,7 +68,12 @@ func (w *Witness) Note(stream, text string, at time.Time) {
 		a.At = at
 		h.Acks = append(h.Acks, a)
 	case "up":
-		h.Ups = append(h.Ups, at)
+		uptime, err := time.ParseDuration(rest)
+		if err != nil {
+			w.strange = append(w.strange, stream+": "+text+": "+err.Error())
+			break
+		}
+		h.Ups = append(h.Ups, Up{At: at, Uptime: uptime})
 	case "bad":
 		h.Bad = append(h.Bad, rest)
 	default:

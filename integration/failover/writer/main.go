@@ -95,7 +95,7 @@ func hold(ctx context.Context, stream string) error {
 	if stream != "" {
 		out := talk(stream)
 		defer out.close()
-		out.say(ctx, "up")
+		out.say(ctx, up())
 	}
 	<-ctx.Done()
 	return nil

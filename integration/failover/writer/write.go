@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mooring-sh/mooring/integration/failover/record"
 )
 
@@ -52,7 +54,7 @@ func write(ctx context.Context, dir, stream string, interval time.Duration) erro
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails
 	life := record.Life(binary.BigEndian.Uint64(b[:]))
-	out.say(ctx, fmt.Sprintf("up %s %d", life, last))
+	out.say(ctx, up())
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for seq := last + 1; ctx.Err() == nil; seq++ {
@@ -203,6 +205,15 @@ func (l *line) say(ctx context.Context, text string) {
 		}
 		l.close()
 	}
+}
+
+// up says that a writer has started, and how long the guest's kernel has run.
+func up() string {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		return "bad " + err.Error()
+	}
+	return "up " + time.Duration(t.Nano()).String()
 }
 
 func (l *line) close() {

@@ -38,6 +38,7 @@ type Options struct {
 	Suites    []image.Suite // of the machines, one after the other; the last goes for the rest. None means Debian 13
 	MemoryMB  int           // of each machine; 0 means 1536
 	CPUs      int           // of each machine; 0 means 1
+	Accel     qemu.Accel    // of all machines; empty means KVM where it works, and otherwise software emulation
 	TimeScale float64       // how much faster than in vSphere HA acts; 0 means 1
 	HA        vcenter.HA
 	Busy      bool         // a second operation on a machine fails with TaskInProgress

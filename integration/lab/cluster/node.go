@@ -83,8 +83,12 @@ func (c *Cluster) makeMachines(ctx context.Context) error {
 			images[suite] = img
 		}
 	}
-	accel, reason := qemu.Probe(ctx, images[c.opts.Suites[0]].Kernel)
-	c.log.Info("looked for KVM", "accel", string(accel), "reason", reason)
+	accel := c.opts.Accel
+	if accel == "" {
+		var reason string
+		accel, reason = qemu.Probe(ctx, images[c.opts.Suites[0]].Kernel)
+		c.log.Info("looked for KVM", "accel", string(accel), "reason", reason)
+	}
 	for i := range c.opts.VMs {
 		n := newNode(i+1, c.path(machinesDir))
 		n.suite = c.opts.Suites[min(i, len(c.opts.Suites)-1)]
