@@ -5,8 +5,6 @@ package failover_test
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -45,19 +43,9 @@ type stackStart struct {
 // TestMeasureStack measures the time from power-on after a host's death until a stack built like Harbor's answers, on Mooring's volumes and with its supervisor, against the same
 // machine with the same stack on local volumes, with Docker's own restart policy and without Mooring; and how often either comes back by itself.
 func TestMeasureStack(t *testing.T) {
-	if os.Getenv("MEASURE") == "" {
-		t.Skip("MEASURE=1 measures: an hour")
-	}
-	dir, err := artefactDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Hour)
-	defer cancel()
-	h := &harness{artefacts: dir}
-	defer h.close(t)
-	s := &scene{fleet: h.ready(ctx, t, harbor), t: t, ctx: ctx, prefix: "measure", boots: map[string]string{}}
-	s.must(s.VM(one).CopyIn(ctx, strings.NewReader(askScript), "/usr/local/sbin/answering", 0o755))
+	s, end := measuring(t, harbor, "an hour")
+	defer end()
+	s.must(s.VM(one).CopyIn(s.ctx, strings.NewReader(askScript), "/usr/local/sbin/answering", 0o755))
 	s.sh(one, `cat >/etc/systemd/system/answering.service <<'END'
 [Service]
 ExecStart=/usr/local/sbin/answering
@@ -77,12 +65,7 @@ systemctl daemon-reload; systemctl enable answering.service 2>&1`)
 			got[part.ours] = append(got[part.ours], st)
 		}
 	}
-	report := stackReport(got)
-	name := filepath.Join(dir, "performance-stack.md")
-	if err := os.WriteFile(name, []byte(report), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	say("%s:\n%s", name, report)
+	s.publish("performance-stack.md", stackReport(got))
 	for _, st := range got[true] {
 		if st.why != "" {
 			t.Errorf("with Mooring the stack did not come back: %s", st.why)

@@ -58,23 +58,40 @@ const (
 	rounds = 3
 )
 
-// TestMeasureStart measures what Mooring costs at a start after a host's death: the time until the plugin is ready and until nine
-// containers run again, against the same guest's time with local volumes and without Mooring, and against that of a machine of the same image that has no other disk than the one it starts from. The
-// machines' clock counts instructions, so what else this computer does is not in it. Another two starts are of volumes with XFS. With ANCESTOR=1 the second machine also starts once as the
-// ancestor's plugin was started.
-func TestMeasureStart(t *testing.T) {
+// measuring returns the scene of a measurement, on machines that nothing else uses, and what ends it.
+func measuring(t *testing.T, k kind, takes string) (s *scene, end func()) {
+	t.Helper()
 	if os.Getenv("MEASURE") == "" {
-		t.Skip("MEASURE=1 measures: half an hour")
+		t.Skip("MEASURE=1 measures: " + takes)
 	}
 	dir, err := artefactDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
-	defer cancel()
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Hour)
 	h := &harness{artefacts: dir}
-	defer h.close(t)
-	s := &scene{fleet: h.ready(ctx, t, steady), t: t, ctx: ctx, prefix: "measure", boots: map[string]string{}}
+	s = &scene{fleet: h.ready(ctx, t, k), t: t, ctx: ctx, prefix: "measure", boots: map[string]string{}}
+	return s, func() {
+		h.close(t)
+		cancel()
+	}
+}
+
+// publish keeps a measurement's tables, for docs/performance.md.
+func (s *scene) publish(name, tables string) {
+	s.t.Helper()
+	path := filepath.Join(s.dir, name)
+	s.must(os.WriteFile(path, []byte(tables), 0o644))
+	say("%s:\n%s", path, tables)
+}
+
+// TestMeasureStart measures what Mooring costs at a start after a host's death: the time until the plugin is ready and until nine
+// containers run again, against the same guest's time with local volumes and without Mooring, and against that of a machine of the same image that has no other disk than the one it starts from. The
+// machines' clock counts instructions, so what else this computer does is not in it. Another two starts are of volumes with XFS. With ANCESTOR=1 the second machine also starts once as the
+// ancestor's plugin was started.
+func TestMeasureStart(t *testing.T) {
+	s, end := measuring(t, steady, "half an hour")
+	defer end()
 	s.spread()
 	for _, st := range []start{local, beside, vmdk} {
 		s.crew(st)
@@ -90,19 +107,15 @@ func TestMeasureStart(t *testing.T) {
 			got[st] = append(got[st], s.measure(st, starts()[(i+1)%len(starts())]))
 		}
 	}
-	report := table(got, starts())
+	tables := table(got, starts())
 	ratio := medianRatio(got[vmdk], got[beside])
 	s.replaceCrew()
 	got = map[start][]times{beside: {s.measure(beside, xfs)}, xfs: {s.measure(xfs, beside)}}
-	report += table(got, []start{beside, xfs})
+	tables += table(got, []start{beside, xfs})
 	if os.Getenv("ANCESTOR") != "" {
 		say("%s", s.ancestor(two))
 	}
-	name := filepath.Join(dir, "performance.md")
-	if err := os.WriteFile(name, []byte(report), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	say("%s:\n%s", name, report)
+	s.publish("performance.md", tables)
 	if ratio > 1.1 {
 		t.Errorf("containers on vmdk volumes start in %.2f of the same guest's time with local ones, want at most 1.1", ratio)
 	}
@@ -126,7 +139,7 @@ func (s *scene) crew(st start) {
 		s.sh(vm, "docker save -o /var/tmp/writer.tar "+writerImage+"; "+otherRoot+"systemctl restart docker")
 		s.dockerUp(vm)
 		s.sh(vm, "docker load -i /var/tmp/writer.tar; rm /var/tmp/writer.tar")
-	case vmdk:
+	case vmdk, unheard, xfs:
 		s.sh(vm, "sed -i '/^\\(linger\\|boot_linger\\|refresh\\|log_level\\): /d' /etc/mooring/mooring.yaml; rm /etc/docker/daemon.json; systemctl restart docker mooring-plugin")
 		s.dockerUp(vm)
 	}
