@@ -3,6 +3,8 @@ package integration_test
 import (
 	"context"
 	"io"
+	"log/slog"
+	"maps"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -13,11 +15,18 @@ import (
 
 	"github.com/mooring-sh/mooring/integration/harborlike"
 	"github.com/mooring-sh/mooring/integration/harborlike/push"
+	"github.com/mooring-sh/mooring/integration/powercut"
+	"github.com/mooring-sh/mooring/internal/registry"
+	"github.com/mooring-sh/mooring/internal/registry/layout"
+	"github.com/mooring-sh/mooring/internal/registry/layout/layouttest"
+	"github.com/mooring-sh/mooring/internal/registry/remote"
+	"github.com/mooring-sh/mooring/supervisor/images"
 )
 
 const (
 	proxyAddress = "127.0.0.1:80" // where the stack is reached
 	pingPath     = "/api/v2.0/ping"
+	layerSize    = 1 << 20 // of the images that are pushed
 )
 
 // harbor is the stack built like Harbor's, on a Docker Engine of the test's own.
@@ -37,12 +46,12 @@ func newHarbor(t *testing.T) *harbor {
 // newHarborOn does so on an engine that runs, with volumes of that driver.
 func newHarborOn(t *testing.T, d *dockerd, driver string) *harbor {
 	t.Helper()
-	images, err := harborlike.Get(t.Context(), harborlike.Options{})
+	archive, err := harborlike.Get(t.Context(), harborlike.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	loading := time.Now()
-	docker(t, "load", "--input", images)
+	docker(t, "load", "--input", archive)
 	t.Logf("the images are loaded in %.1f s", time.Since(loading).Seconds())
 	h := &harbor{docker: d, dir: filepath.Join(t.TempDir(), "harbor")}
 	if err := harborlike.Write(h.dir, harborlike.Project{Data: filepath.Join(h.dir, "data"), Logs: filepath.Join(h.dir, "log")}); err != nil {
@@ -119,7 +128,7 @@ func (h *harbor) push(t *testing.T, seed uint64) {
 		h.records = append(h.records, r)
 		return nil
 	}
-	l := push.Load{Pushers: 3, Images: 2, Tags: 2, Layers: 2, LayerSize: 1 << 20, Seed: seed}
+	l := push.Load{Pushers: 3, Images: 2, Tags: 2, Layers: 2, LayerSize: layerSize, Seed: seed}
 	if err := push.New(proxyAddress, patience).Run(t.Context(), l, note, func(err error) error { return err }); err != nil {
 		t.Fatal(err)
 	}
@@ -166,6 +175,7 @@ func TestStackIsLikeHarbors(t *testing.T) {
 		{"processes have Harbor's users", h.users},
 		{"pushed images are pulled", h.pushedAndPulled},
 		{"a kill of all containers loses nothing", h.killed},
+		{"damaged blobs are found and put right, whatever redis remembers", h.damagedBlobs},
 		{"a registry without its log service stays down", h.logServiceLate},
 		{"the proxy takes jobservice for core", h.staleUpstream},
 	} {
@@ -239,6 +249,114 @@ func (h *harbor) killed(t *testing.T) {
 	t.Logf("Pong comes %.1f s after a kill of all and the begin of up -d", time.Since(began).Seconds())
 	h.settled(t)
 	h.proved(t)
+}
+
+// redis is the registry's memory of its blobs.
+type redis struct{ t *testing.T }
+
+// Flush empties it.
+func (r redis) Flush(context.Context) error {
+	docker(r.t, "exec", "redis", "redis-cli", "-n", "1", "flushdb") //nolint:contextcheck // it has the test's
+	return nil
+}
+
+// Blobs that are damaged while the registry is down: the registry goes by what redis remembers, Mooring by the bytes.
+func (h *harbor) damagedBlobs(t *testing.T) {
+	dir := docker(t, "volume", "inspect", "--format", "{{.Mountpoint}}", "vsanvol1")
+	backup := filepath.Join(t.TempDir(), "storage")
+	if out, err := exec.CommandContext(t.Context(), "cp", "-a", dir, backup).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	address, stop, err := powercut.Serve(t.Context(), backup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	source, err := remote.Open(remote.Access{Registry: address}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	storage, err := layout.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, redisAnswers := range map[string]int{"redis remembers": http.StatusOK, "redis is empty": http.StatusNotFound} {
+		t.Run(name, func(t *testing.T) {
+			snap, err := storage.Scan(t.Context(), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			layers := layersOf(snap, "library/load-0")
+			for _, d := range layers {
+				if got := h.head(t, "library/load-0", d); got != http.StatusOK {
+					t.Fatalf("the registry answers %d for %s", got, d)
+				}
+			}
+			docker(t, "kill", "registry")
+			if redisAnswers == http.StatusNotFound {
+				_ = redis{t}.Flush(t.Context())
+			}
+			r := layouttest.At(t, dir)
+			r.Truncate(r.Data(layers[0]), 100)
+			r.Truncate(r.Data(layers[1]), 0)
+			r.Flip(r.Data(layers[2]), 1000)
+			r.Remove(r.Data(layers[3]))
+			docker(t, "start", "registry")
+			until(t, "the registry answers", func() bool {
+				status, _ := get(t.Context(), "/v2/")
+				return status == http.StatusOK
+			})
+			if got := h.head(t, "library/load-0", layers[3]); got != redisAnswers {
+				t.Errorf("for a blob that is gone the registry answers %d, want %d", got, redisAnswers)
+			}
+			outcomes, v, err := images.RepairAll(t.Context(), &images.Repair{Storage: storage, From: source, Caches: redis{t}}, layout.Pace{Direct: true}, nil)
+			if err != nil || v.Damaged() {
+				t.Errorf("after the repair: %v, %v", v.Findings, err)
+			}
+			repaired := map[registry.Digest]images.Kind{}
+			for _, o := range outcomes {
+				if o.Repaired && o.Finding.Repository == "library/load-0" {
+					repaired[o.Finding.Digest] = o.Finding.Kind
+				}
+			}
+			want := map[registry.Digest]images.Kind{layers[0]: images.BlobSize, layers[1]: images.BlobSize, layers[2]: images.BlobDamaged, layers[3]: images.BlobMissing}
+			if !maps.Equal(repaired, want) {
+				t.Errorf("repaired %v, want %v", repaired, want)
+			}
+			if got := h.head(t, "library/load-0", layers[3]); got != http.StatusOK {
+				t.Errorf("for a blob that was fetched the registry answers %d", got)
+			}
+			h.proved(t)
+		})
+	}
+}
+
+// layersOf returns a repository's layers: the blobs that are large.
+func layersOf(snap *layout.Snapshot, repository string) (layers []registry.Digest) {
+	for _, r := range snap.Repositories {
+		for _, l := range r.Layers {
+			if r.Name == repository && snap.Blobs[l.Target].Size >= layerSize {
+				layers = append(layers, l.Target)
+			}
+		}
+	}
+	return layers
+}
+
+// head asks the registry whether it has a blob.
+func (h *harbor) head(t *testing.T, repository string, d registry.Digest) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodHead, "http://"+proxyAddress+"/v2/"+repository+"/blobs/"+string(d), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode
 }
 
 // Docker starts a container again that ends, and never one whose log driver was not there.
