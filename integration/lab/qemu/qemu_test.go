@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -623,4 +624,35 @@ func TestProbedAccelerationBoots(t *testing.T) {
 	}
 	m := machine(t, g, func(c *qemu.Config) { c.Accel = accel })
 	on(t, m)
+}
+
+// By a clock that counts instructions the same work takes the same time, whatever else the computer does.
+func TestCountedClockIsTheSameOnABusyComputer(t *testing.T) {
+	m := machine(t, newTiny(t), func(c *qemu.Config) { c.Accel, c.CPUs = qemu.Counted, 2 })
+	on(t, m)
+	work := func() float64 {
+		t.Helper()
+		out := shell(t, m, `
+			cut -d " " -f 1 /proc/uptime
+			i=0; while [ $i -lt 200000 ]; do i=$((i + 1)); done
+			cut -d " " -f 1 /proc/uptime`)
+		var began, ended float64
+		if _, err := fmt.Sscan(out, &began, &ended); err != nil {
+			t.Fatalf("%v: %q", err, out)
+		}
+		return ended - began
+	}
+	alone := work()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for range 2 * runtime.NumCPU() {
+		burn := exec.CommandContext(ctx, "sh", "-c", "while :; do :; done")
+		if err := burn.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { cancel(); _ = burn.Wait() }()
+	}
+	if busy := work(); alone < 0.1 || busy/alone < 0.95 || busy/alone > 1.05 {
+		t.Errorf("got %.2f s alone and %.2f s beside other work, want the same", alone, busy)
+	}
 }

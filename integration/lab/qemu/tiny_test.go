@@ -14,6 +14,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/mooring-sh/mooring/integration/lab/cpio"
 )
 
 // tiny is a guest that is nothing but a kernel, busybox and the agent: it is up in seconds, where a whole system takes half a minute.
@@ -31,24 +33,25 @@ func newTiny(t *testing.T) tiny {
 	must(t, build)
 	pkg := kernelPackage(t)
 	g.kernel = one(t, filepath.Join(pkg, "boot", "vmlinuz-*"))
-	root := filepath.Join(dir, "root")
-	for _, d := range []string{"bin", "modules", "dev", "proc", "sys", "run", "tmp", "mnt", "etc"} {
-		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
 	busybox, err := os.ReadFile("/bin/busybox")
 	if err != nil {
 		t.Fatalf("the guest needs busybox (Debian: busybox-static): %v", err)
 	}
-	put(t, filepath.Join(root, "bin/busybox"), busybox)
+	var entries []cpio.Entry
+	for _, d := range []string{"bin", "modules", "dev", "proc", "sys", "run", "tmp", "mnt", "etc"} {
+		entries = append(entries, cpio.Entry{Path: d, Mode: fs.ModeDir | 0o755})
+	}
+	put := func(path string, content []byte) {
+		entries = append(entries, cpio.Entry{Path: path, Mode: 0o755, Content: content})
+	}
+	put("bin/busybox", busybox)
 	var insmod strings.Builder
 	for i, m := range order(t, filepath.Join(pkg, "lib/modules")) {
-		name := fmt.Sprintf("/modules/%02d.ko", i)
-		put(t, filepath.Join(root, name), m)
-		insmod.WriteString("insmod " + name + "\n")
+		name := fmt.Sprintf("modules/%02d.ko", i)
+		put(name, m)
+		insmod.WriteString("insmod /" + name + "\n")
 	}
-	put(t, filepath.Join(root, "init"), []byte(`#!/bin/busybox sh
+	put("init", []byte(`#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mount -t tmpfs run /run; mount -t tmpfs tmp /tmp
@@ -63,9 +66,14 @@ done
 echo tiny guest is up
 while :; do /mooring-agent; done
 `))
-	put(t, filepath.Join(root, "bin/systemctl"), []byte("#!/bin/sh\n(sleep 1; $2 -f) >/dev/null 2>&1 &\n"))
-	pack := exec.CommandContext(t.Context(), "sh", "-c", "cd "+root+" && find . | cpio -o -H newc --quiet > "+g.initrd)
-	must(t, pack)
+	put("bin/systemctl", []byte("#!/bin/sh\n(sleep 1; $2 -f) >/dev/null 2>&1 &\n"))
+	archive, err := os.Create(g.initrd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(cpio.Write(archive, entries), archive.Close()); err != nil {
+		t.Fatal(err)
+	}
 	return g
 }
 
@@ -166,13 +174,6 @@ func module(t *testing.T, path string) kernelModule {
 		}
 	}
 	return m
-}
-
-func put(t *testing.T, path string, content []byte) {
-	t.Helper()
-	if err := os.WriteFile(path, content, 0o755); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func one(t *testing.T, pattern string) string {
