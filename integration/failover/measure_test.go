@@ -148,13 +148,17 @@ func (s *scene) crew(st start) {
 		s.sh(vm, "sed -i '/^\\(linger\\|boot_linger\\|refresh\\|log_level\\): /d' /etc/mooring/mooring.yaml; rm /etc/docker/daemon.json; systemctl restart docker mooring-plugin")
 		s.dockerUp(vm)
 	}
-	s.contain(st, "ext4")
+	s.contain(st)
 }
 
 // contain makes the containers, and what volumes they need.
-func (s *scene) contain(st start, fstype string) {
+func (s *scene) contain(st start) {
 	s.t.Helper()
 	kind, vm := st.kind(), st.machine()
+	fstype := "ext4"
+	if st == xfs {
+		fstype = "xfs"
+	}
 	var script strings.Builder
 	for i := range crew {
 		if kind == "vmdk" {
@@ -175,7 +179,7 @@ func (s *scene) replaceCrew() {
 	s.sh(two, "systemctl start mooring-plugin.socket mooring-plugin; systemctl restart docker")
 	s.dockerUp(two)
 	s.sh(two, "docker rm -f $(docker ps -aq --filter name=vmdk-); docker volume rm $(docker volume ls -q --filter driver=vmdk)")
-	s.contain(xfs, "xfs")
+	s.contain(xfs)
 	s.turn(beside)
 	s.cut(two)
 }

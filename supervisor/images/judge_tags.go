@@ -108,11 +108,7 @@ func (r *inRepository) trouble(l *layout.Link) string {
 
 // unread reports whether nothing is known of what a link of the storage says, for its disk answers with an error.
 func (r *inRepository) unread(l *layout.Link) bool {
-	switch l.Problem {
-	case "", layout.LinkMissing, layout.LinkEmpty, layout.LinkInvalid, layout.LinkLies:
-		return false
-	}
-	return !r.seen.Remote
+	return l.Unread() && !r.seen.Remote
 }
 
 // pushedSince reports whether what the tag names came later than the manifest.

@@ -27,6 +27,15 @@ type Link struct {
 	Problem string          // empty if the link is valid; else one of the Link constants, or an I/O error's text
 }
 
+// Unread reports whether the link's Problem is an I/O error: nothing is known of what the link says.
+func (l *Link) Unread() bool {
+	switch l.Problem {
+	case "", LinkMissing, LinkEmpty, LinkInvalid, LinkLies:
+		return false
+	}
+	return true
+}
+
 // Tag is one tag of a repository.
 type Tag struct {
 	Name    string

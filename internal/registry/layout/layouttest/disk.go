@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -160,12 +159,7 @@ func (d *Disk) Break() {
 	d.tb.Helper()
 	f, err := os.Open(d.Dir())
 	must(d.tb, err)
-	how := uint32(withoutLog)
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), goingDown, uintptr(unsafe.Pointer(&how)))
-	must(d.tb, f.Close())
-	if errno != 0 {
-		d.tb.Fatalf("shut %s down: %v", d.kind, errno)
-	}
+	must(d.tb, errors.Join(unix.IoctlSetPointerInt(int(f.Fd()), goingDown, withoutLog), f.Close()))
 }
 
 // ReadOnly has the filesystem take no more writes, as ext4 does by itself after an error. Nothing may be open for writing.
