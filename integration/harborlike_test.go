@@ -94,10 +94,12 @@ func (h *harbor) compose(t *testing.T, args ...string) {
 }
 
 // get asks the proxy.
-func get(ctx context.Context, path string) (int, string) {
+func get(ctx context.Context, path string) (int, string) { return askProxy(ctx, http.MethodGet, path) }
+
+func askProxy(ctx context.Context, method, path string) (int, string) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+proxyAddress+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+proxyAddress+path, nil)
 	if err != nil {
 		return 0, err.Error()
 	}
@@ -134,13 +136,19 @@ func (h *harbor) push(t *testing.T, seed uint64) {
 	}
 }
 
-// proved pulls everything that was acknowledged so far, once the registry answers: Pong is core's word alone.
-func (h *harbor) proved(t *testing.T) {
+// registryAnswers waits until the registry does, through the proxy: Pong is core's word alone.
+func registryAnswers(t *testing.T) {
 	t.Helper()
 	until(t, "the registry answers", func() bool {
 		status, _ := get(t.Context(), "/v2/")
 		return status == http.StatusOK
 	})
+}
+
+// proved pulls everything that was acknowledged so far, once the registry answers.
+func (h *harbor) proved(t *testing.T) {
+	t.Helper()
+	registryAnswers(t)
 	v, err := push.New(proxyAddress, patience).Check(t.Context(), h.records)
 	if err != nil {
 		t.Fatal(err)
@@ -289,7 +297,7 @@ func (h *harbor) damagedBlobs(t *testing.T) {
 			}
 			layers := layersOf(snap, "library/load-0")
 			for _, d := range layers {
-				if got := h.head(t, "library/load-0", d); got != http.StatusOK {
+				if got := head(t.Context(), "library/load-0", d); got != http.StatusOK {
 					t.Fatalf("the registry answers %d for %s", got, d)
 				}
 			}
@@ -303,11 +311,8 @@ func (h *harbor) damagedBlobs(t *testing.T) {
 			r.Flip(r.Data(layers[2]), 1000)
 			r.Remove(r.Data(layers[3]))
 			docker(t, "start", "registry")
-			until(t, "the registry answers", func() bool {
-				status, _ := get(t.Context(), "/v2/")
-				return status == http.StatusOK
-			})
-			if got := h.head(t, "library/load-0", layers[3]); got != redisAnswers {
+			registryAnswers(t)
+			if got := head(t.Context(), "library/load-0", layers[3]); got != redisAnswers {
 				t.Errorf("for a blob that is gone the registry answers %d, want %d", got, redisAnswers)
 			}
 			outcomes, v, err := images.RepairAll(t.Context(), &images.Repair{Storage: storage, From: source, Caches: redis{t}}, layout.Pace{Direct: true}, nil)
@@ -324,7 +329,7 @@ func (h *harbor) damagedBlobs(t *testing.T) {
 			if !maps.Equal(repaired, want) {
 				t.Errorf("repaired %v, want %v", repaired, want)
 			}
-			if got := h.head(t, "library/load-0", layers[3]); got != http.StatusOK {
+			if got := head(t.Context(), "library/load-0", layers[3]); got != http.StatusOK {
 				t.Errorf("for a blob that was fetched the registry answers %d", got)
 			}
 			h.proved(t)
@@ -344,19 +349,10 @@ func layersOf(snap *layout.Snapshot, repository string) (layers []registry.Diges
 	return layers
 }
 
-// head asks the registry whether it has a blob.
-func (h *harbor) head(t *testing.T, repository string, d registry.Digest) int {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodHead, "http://"+proxyAddress+"/v2/"+repository+"/blobs/"+string(d), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = resp.Body.Close()
-	return resp.StatusCode
+// head returns what the registry answers when it is asked whether it has a blob.
+func head(ctx context.Context, repository string, d registry.Digest) int {
+	status, _ := askProxy(ctx, http.MethodHead, "/v2/"+repository+"/blobs/"+string(d))
+	return status
 }
 
 // Docker starts a container again that ends, and never one whose log driver was not there.
